@@ -1,0 +1,73 @@
+//! What a lock needs to know about the place where it runs.
+
+use crate::event::Event;
+use crate::per_cpu::{CpuId, PerCpu};
+use crate::primitive::{self, AtomicU32};
+use crate::pvqspinlock::{HashEntry, LockKey};
+
+/// The running CPU, as the locks see it: who it is, where everybody's nodes are, how it spins.
+///
+/// Only slow paths ask. All users of a lock must give the same [`Context::per_cpu`] memory, mapped
+/// anywhere, and no two that run at once may give the same [`Context::cpu`].
+pub trait Context {
+    /// The number of the CPU that this code runs on, which stays the same until the lock call returns;
+    /// `None` if it has none, then it waits without a place in the queue.
+    fn cpu(&self) -> Option<CpuId>;
+
+    /// The nodes of all CPUs.
+    fn per_cpu(&self) -> &[PerCpu];
+
+    /// One turn of a spin loop.
+    #[inline]
+    fn relax(&self) {
+        primitive::spin_hint();
+    }
+
+    /// Counts `amount` of `event`. Free where not overridden.
+    #[inline]
+    fn count(&self, event: Event, amount: u64) {
+        let _ = (event, amount);
+    }
+}
+
+/// Waiting without burning the CPU: what a paravirtual lock asks of its hypervisor, or of the scheduler.
+///
+/// The names are those of the Linux kernel (`pv_wait`, `pv_kick`, `vcpu_is_preempted`).
+pub trait PvOps: Context {
+    /// Suspends this CPU while `word & mask == value`, until it is kicked.
+    ///
+    /// May return early for any reason. Must not stay suspended when the word had another value at any
+    /// time after a [`PvOps::pv_kick`] of this CPU that came before the call: the check and the sleep
+    /// are one step as far as kicks are concerned.
+    fn pv_wait(&self, word: &AtomicU32, mask: u32, value: u32);
+
+    /// Ends the `pv_wait` of `cpu`, or its next one if it is not in one.
+    fn pv_kick(&self, cpu: CpuId);
+
+    /// The hash that maps a lock to the sleeping head of its queue: a power of two of entries, at least
+    /// four for each CPU.
+    fn pv_hash(&self) -> &[HashEntry];
+
+    /// The name of a lock in the hash: the same for all users of the lock, another for every other.
+    fn lock_key(&self, word: &AtomicU32) -> LockKey;
+
+    /// Whether `cpu` is running now, as far as the hypervisor tells; a waiter whose predecessor is not
+    /// sleeps early.
+    #[inline]
+    fn is_running(&self, cpu: CpuId) -> bool {
+        let _ = cpu;
+        true
+    }
+
+    /// Turns of the spin loop before a waiter sleeps.
+    #[inline]
+    fn spin_threshold(&self) -> u32 {
+        1 << 15
+    }
+
+    /// A clock for the latency counters, in nanoseconds; 0 where there is none.
+    #[inline]
+    fn clock_ns(&self) -> u64 {
+        0
+    }
+}

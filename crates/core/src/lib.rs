@@ -1,0 +1,35 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(not(any(test, loom, shuttle)), no_std)]
+#![warn(clippy::std_instead_of_core)]
+
+mod api;
+mod context;
+mod error;
+mod event;
+mod hooks;
+mod mcs;
+mod per_cpu;
+pub mod primitive;
+mod pvqspinlock;
+mod qspinlock;
+mod raw;
+pub mod select;
+mod tas;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod testing;
+mod ticket;
+
+pub use api::{Api, ConstContext};
+pub use context::{Context, PvOps};
+pub use error::Corrupted;
+pub use event::Event;
+pub use hooks::{Hooks, NoHooks, acquire_hooked, release_hooked, try_acquire_hooked};
+pub use mcs::RawMcs;
+pub use per_cpu::{CpuId, NODES_PER_CPU, NodeId, PerCpu};
+pub use pvqspinlock::{HashEntry, LockKey, RawPvQSpin};
+#[cfg(any(loom, shuttle))]
+pub use qspinlock::transitions;
+pub use qspinlock::{QWord, RawQSpin};
+pub use raw::{LockType, RawLock};
+pub use tas::RawTas;
+pub use ticket::RawTicket;

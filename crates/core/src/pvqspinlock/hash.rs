@@ -1,0 +1,95 @@
+//! The lock hash: from a lock whose queue head sleeps to the node of that head.
+//!
+//! Open addressing; an entry is free while its key is 0. There is at most one entry for each lock (only
+//! the head of its queue, or the owner on the head's behalf, makes it; only the owner takes it out), and a
+//! CPU waits for at most four locks at once: with four entries for each CPU there is always a free one.
+
+use core::num::NonZeroU64;
+
+use crate::context::PvOps;
+use crate::error::Corrupted;
+use crate::event::Event;
+use crate::per_cpu::NodeId;
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, const_new};
+
+/// The name of a lock in the hash: its offset in a segment plus 1, or its address in a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockKey(NonZeroU64);
+
+impl LockKey {
+    /// `None` for 0, which means "no lock".
+    #[must_use]
+    pub const fn new(key: u64) -> Option<Self> {
+        match NonZeroU64::new(key) {
+            Some(key) => Some(Self(key)),
+            None => None,
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// Fibonacci hashing (Knuth, TAOCP 3, 6.4): the high bits of the product are well mixed.
+    const fn start(self, entries: usize) -> usize {
+        let mixed = (self.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
+        mixed & entries.wrapping_sub(1)
+    }
+}
+
+/// One entry of the lock hash.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct HashEntry {
+    key: AtomicU64,
+    node: AtomicU32,
+}
+
+impl HashEntry {
+    const_new! {
+        /// A free entry.
+        pub fn new() -> Self {
+            Self { key: AtomicU64::new(0), node: AtomicU32::new(0) }
+        }
+    }
+
+    /// Takes the entry out of the hash.
+    pub(super) fn clear(&self) {
+        // Release: pairs with the Acquire of the next `insert`; our reads of `node` are over.
+        self.key.store(0, Ordering::Release);
+    }
+}
+
+/// Every entry once, beginning at the key's place.
+fn probe(hash: &[HashEntry], key: LockKey) -> impl Iterator<Item = &HashEntry> {
+    let start = key.start(hash.len()).min(hash.len());
+    hash[start..].iter().chain(&hash[..start])
+}
+
+/// Enters `node` as the sleeping head of `key`'s queue. The caller publishes it by making the locked byte
+/// SLOW, with Release.
+pub(super) fn insert<C: PvOps>(cx: &C, key: LockKey, node: NodeId) -> Result<&HashEntry, Corrupted> {
+    for (hops, entry) in (1..).zip(probe(cx.pv_hash(), key)) {
+        // Acquire: pairs with the Release in `clear`.
+        if entry.key.compare_exchange(0, key.get(), Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            entry.node.store(node.bits(), Ordering::Relaxed);
+            cx.count(Event::PvHashHops, hops);
+            return Ok(entry);
+        }
+    }
+    Err(Corrupted::HashFull { entries: cx.pv_hash().len() })
+}
+
+/// Takes the sleeping head of `key`'s queue out. The caller has read SLOW, with Acquire.
+pub(super) fn remove<C: PvOps>(cx: &C, key: LockKey) -> Result<NodeId, Corrupted> {
+    for entry in probe(cx.pv_hash(), key) {
+        if entry.key.load(Ordering::Relaxed) == key.get() {
+            let bits = entry.node.load(Ordering::Relaxed);
+            entry.clear();
+            return NodeId::from_bits(bits)?.ok_or(Corrupted::NoSuchNode { bits });
+        }
+    }
+    Err(Corrupted::NotHashed { key: key.get() })
+}

@@ -1,0 +1,263 @@
+//! The paravirtual queued spin lock: waiters give their CPU back after a while, and unlock wakes the one
+//! whose turn it is.
+//!
+//! The word is that of [`RawQSpin`](crate::RawQSpin), used so:
+//!
+//! ```text
+//!   locked   0 free, 1 locked, 3 = SLOW: locked, and the queue head is (about to be) asleep and hashed
+//!   pending  the queue head is spinning: nobody may steal the lock
+//!
+//!   newcomer   steal while (n,0,0); stay while (n,0,1), that is while a queue is there but its head sleeps;
+//!              else queue
+//!   in queue   spin; sleep on node.state            RUNNING -> HALTED
+//!   head       set pending, spin for the lock; clear pending, hash, locked 1 -> 3, sleep on the word
+//!   owner      after handing the head over: if that one is HALTED, hash it and make locked 3 on its behalf
+//!   unlock     locked 1 -> 0; or 3: take the head out of the hash, locked 0, kick it
+//!
+//!   node.state
+//!              sleeps              owner: new head             unlock: taken out of the hash
+//!     RUNNING --------> HALTED -------------------> HASHED ------------------------------> RUNNING
+//!        ^                |                           ^                                      |
+//!        +---- wakes -----+                           +--------- head hashes itself ---------+
+//! ```
+//! The only kick is at unlock. HASHED means that the next unlock will take the entry out and kick; so a
+//! head that is woken and finds the lock stolen goes to sleep again in full (the kernel's spins from then on,
+//! because its entry is gone and it makes none anew).
+//!
+//! # Memory order
+//! ```text
+//!   sleeper                              owner, unlocker
+//!   ----------------------------------   ------------------------------------------
+//!   state = HALTED                       node.locked = 1
+//!   fence SeqCst                         fence SeqCst              [D] one sees the other:
+//!   read locked; sleep                   state HALTED -> HASHED        no lost wake-up
+//!
+//!   enter hash, state = HASHED           read SLOW, fence Acquire  [E] the entry is there, and the state
+//!   locked = SLOW (Release)   -------->  take out, state = RUNNING     is written after the head's write
+//!   read word (pv_wait)       <--------  locked = 0 (Release); kick
+//! ```
+//! The rest is as in `qspinlock`. After Linux kernel/locking/qspinlock_paravirt.h; [D] and [E], lost kicks
+//! included, are checked to the end by `tests/loom.rs`.
+
+mod hash;
+
+pub use hash::{HashEntry, LockKey};
+
+use crate::context::PvOps;
+use crate::error::Corrupted;
+use crate::event::Event;
+use crate::per_cpu::{CpuId, Node, NodeId, OwnNode, node};
+use crate::primitive::{AtomicU32, Ordering, const_new, fence};
+use crate::qspinlock::{FREE, Head, LockWord, QWord, SLOW, Waiting, acquire_in_queue};
+use crate::raw::{LockType, RawLock};
+
+/// Node state: spins, or is not in a queue.
+const RUNNING: u32 = 0;
+/// Node state: sleeps until it is the head, and the lock is unlocked.
+const HALTED: u32 = 1;
+/// Node state: in the hash; the next unlock kicks.
+const HASHED: u32 = 2;
+
+/// All bits of a node's state.
+const STATE_MASK: u32 = !0;
+/// The locked byte of the word.
+const LOCKED_MASK: u32 = 0xff;
+
+/// A waiter looks at its predecessor once in so many turns.
+const PREV_CHECK_TURNS: u32 = 256;
+
+/// The paravirtual queued spin lock, in one 32-bit word.
+#[repr(transparent)]
+#[derive(Debug, Default)]
+pub struct RawPvQSpin {
+    word: LockWord,
+}
+
+impl RawPvQSpin {
+    const_new! {
+        /// A free lock.
+        pub fn new() -> Self {
+            Self { word: LockWord::new(FREE) }
+        }
+    }
+
+    /// The lock word as it is now.
+    pub fn word(&self) -> QWord {
+        self.word.load(Ordering::Relaxed)
+    }
+
+    #[cold]
+    fn acquire_slow<C: PvOps>(&self, cx: &C) -> Result<(), Corrupted> {
+        acquire_in_queue::<C, Suspending>(&self.word, cx)
+    }
+
+    #[cold]
+    fn release_slow<C: PvOps>(&self, cx: &C, found: QWord) -> Result<(), Corrupted> {
+        if found.locked() != SLOW {
+            return Err(Corrupted::NotHeld { word: found.bits() });
+        }
+        fence(Ordering::Acquire); // [E]
+        let id = hash::remove(cx, cx.lock_key(self.word.atomic()))?;
+        // Before the unlock: until then the head cannot leave, and the node is its.
+        node(cx.per_cpu(), id)?.state.store(RUNNING, Ordering::Relaxed);
+        self.word.unlock();
+        kick(cx, id.cpu());
+        Ok(())
+    }
+}
+
+/// Waits in the queue by spinning for a while, then suspended.
+#[derive(Debug)]
+struct Suspending;
+
+impl<C: PvOps> Waiting<C> for Suspending {
+    /// Hybrid of unfair and fair: steals as long as the queue head does not forbid it.
+    fn take_before_queuing(word: &LockWord, cx: &C) -> bool {
+        loop {
+            let seen = word.load(Ordering::Relaxed);
+            if seen.is_open() && word.try_steal(seen) {
+                cx.count(Event::PvLockStealing, 1);
+                return true;
+            }
+            if !seen.has_tail() || seen.pending() {
+                return false;
+            }
+            cx.relax();
+        }
+    }
+
+    fn wait_for_turn(cx: &C, mine: &OwnNode<'_>, before: NodeId) -> Result<(), Corrupted> {
+        let ahead = node(cx.per_cpu(), before)?;
+        loop {
+            let mut early = false;
+            for turn in 1..=cx.spin_threshold() {
+                if mine.is_head() {
+                    return Ok(());
+                }
+                early = turn % PREV_CHECK_TURNS == 0
+                    && (ahead.state.load(Ordering::Relaxed) != RUNNING || !cx.is_running(before.cpu()));
+                if early {
+                    break;
+                }
+                cx.relax();
+            }
+            let state = &mine.node.state;
+            state.store(HALTED, Ordering::Relaxed);
+            fence(Ordering::SeqCst); // [D]
+            if !mine.is_head() {
+                cx.count(Event::PvWaitNode, 1);
+                cx.count(Event::PvWaitEarly, u64::from(early));
+                wait(cx, state, STATE_MASK, HALTED);
+            }
+            // Stays HASHED, or RUNNING after the unlock that kicked, if the owner made it the head.
+            let _ = state.compare_exchange(HALTED, RUNNING, Ordering::Relaxed, Ordering::Relaxed);
+            cx.count(Event::PvSpuriousWakeup, u64::from(!mine.is_head()));
+        }
+    }
+
+    fn wait_for_lock(word: &LockWord, cx: &C, mine: &OwnNode<'_>) -> Result<Head, Corrupted> {
+        let mut slept = false;
+        loop {
+            if let Some(owned) = spin_with_stealing_forbidden(word, cx) {
+                return Ok(Head::Owned(owned));
+            }
+            if mine.node.state.load(Ordering::Relaxed) != HASHED {
+                let entry = hash::insert(cx, cx.lock_key(word.atomic()), mine.id)?;
+                mine.node.state.store(HASHED, Ordering::Relaxed);
+                if word.set_slow() == FREE {
+                    // It was free, so now it is this CPU's.
+                    entry.clear();
+                    word.clear_slow();
+                    return Ok(Head::Owned(word.load(Ordering::Relaxed)));
+                }
+            }
+            cx.count(Event::PvWaitHead, 1);
+            cx.count(Event::PvWaitAgain, u64::from(slept));
+            wait(cx, word.atomic(), LOCKED_MASK, SLOW);
+            slept = true;
+        }
+    }
+
+    fn new_head(word: &LockWord, cx: &C, next: &Node, id: NodeId) -> Result<(), Corrupted> {
+        fence(Ordering::SeqCst); // [D]
+        if next.state.compare_exchange(HALTED, HASHED, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            word.set_slow();
+            hash::insert(cx, cx.lock_key(word.atomic()), id)?;
+        }
+        Ok(())
+    }
+}
+
+/// The queue head's turn at the word, with the pending bit set; the word if it got the lock.
+fn spin_with_stealing_forbidden<C: PvOps>(word: &LockWord, cx: &C) -> Option<QWord> {
+    word.set_pending();
+    for _ in 0..cx.spin_threshold() {
+        let seen = word.load(Ordering::Relaxed);
+        if seen.locked() == FREE
+            && let Some(owned) = word.try_lock_clear_pending(seen)
+        {
+            return Some(owned);
+        }
+        cx.relax();
+    }
+    word.clear_pending();
+    None
+}
+
+/// `pv_kick`, counted and timed.
+fn kick<C: PvOps>(cx: &C, cpu: CpuId) {
+    let start = cx.clock_ns();
+    if start != 0
+        && let Some(target) = cx.per_cpu().get(cpu.index())
+    {
+        target.kicked_at().store(start, Ordering::Relaxed);
+    }
+    cx.pv_kick(cpu);
+    cx.count(Event::PvKickUnlock, 1);
+    cx.count(Event::PvLatencyKick, cx.clock_ns().saturating_sub(start));
+}
+
+/// `pv_wait`, with the time since the kick counted.
+fn wait<C: PvOps>(cx: &C, word: &AtomicU32, mask: u32, value: u32) {
+    cx.pv_wait(word, mask, value);
+    let now = cx.clock_ns();
+    let me = cx.cpu().and_then(|cpu| cx.per_cpu().get(cpu.index()));
+    if let (Some(me), 1..) = (me, now) {
+        let kicked_at = me.kicked_at().swap(0, Ordering::Relaxed);
+        if kicked_at != 0 {
+            cx.count(Event::PvKickWake, 1);
+            cx.count(Event::PvLatencyWake, now.saturating_sub(kicked_at));
+        }
+    }
+}
+
+// SAFETY: one 32-bit atomic; 0 is free.
+unsafe impl LockType for RawPvQSpin {
+    const NAME: &'static str = "pvqspinlock";
+
+    fn is_locked(&self) -> bool {
+        self.word().locked() != FREE
+    }
+}
+
+// SAFETY: the locked byte leaves 0 by one atomic step of one CPU (steal, head with pending set, head by
+// set_slow), and goes back to 0 only by the owner. Orders: see "Memory order" above.
+unsafe impl<C: PvOps> RawLock<C> for RawPvQSpin {
+    #[inline]
+    fn acquire(&self, cx: &C) -> Result<(), Corrupted> {
+        if self.word.try_lock().is_ok() { Ok(()) } else { self.acquire_slow(cx) }
+    }
+
+    #[inline]
+    fn try_acquire(&self, _cx: &C) -> bool {
+        self.word.try_lock().is_ok()
+    }
+
+    #[inline]
+    unsafe fn release(&self, cx: &C) -> Result<(), Corrupted> {
+        match self.word.try_unlock() {
+            Ok(()) => Ok(()),
+            Err(found) => self.release_slow(cx, found),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The MCS queue behind the lock word, shared by the native and the paravirtual lock.
+//!
+//! ```text
+//!   word.tail ----------------------------------------+
+//!                                                     v
+//!   head: waits for the lock      +------+  next   +------+
+//!   the others: for `locked`      | node |-------->| node |      node.locked = 1 makes it the head
+//!                                 +------+         +------+
+//! ```
+//! # Memory order
+//! ```text
+//!   joins                            predecessor / head
+//!   ------------------------------   ----------------------------------------
+//!   init node                        init node
+//!   exchange tail (AcqRel)  <------  exchange tail (AcqRel)     [A] node initialised before linked to
+//!   before.next = me (Release) --->  read next (Acquire)        [B] next initialised before handed to
+//!   read locked (Acquire)   <------  next.locked = 1 (Release)  [C] the lock, and the order of holders
+//! ```
+
+use crate::context::Context;
+use crate::error::Corrupted;
+use crate::event::Event;
+use crate::per_cpu::{Node, NodeId, OwnNode, node};
+use crate::primitive::Ordering;
+use crate::qspinlock::word::{LockWord, QWord};
+
+/// What the queue head has when its wait is over.
+pub(crate) enum Head {
+    /// An open word, which only the head may take.
+    Open(QWord),
+    /// The lock itself, with the word as the head left it.
+    Owned(QWord),
+}
+
+/// How the waiters in the queue wait: spinning, or suspended by a hypervisor.
+pub(crate) trait Waiting<C: Context> {
+    /// Last chance before a place in the queue is taken.
+    fn take_before_queuing(word: &LockWord, cx: &C) -> bool;
+
+    /// Returns once `mine` is the head of the queue. `before` is the node ahead.
+    fn wait_for_turn(cx: &C, mine: &OwnNode<'_>, before: NodeId) -> Result<(), Corrupted>;
+
+    /// Returns once the head may take the lock, or has it.
+    fn wait_for_lock(word: &LockWord, cx: &C, mine: &OwnNode<'_>) -> Result<Head, Corrupted>;
+
+    /// By the new owner, after `next` has become the head.
+    fn new_head(_word: &LockWord, _cx: &C, _next: &Node, _id: NodeId) -> Result<(), Corrupted> {
+        Ok(())
+    }
+}
+
+pub(crate) fn acquire_in_queue<C: Context, W: Waiting<C>>(word: &LockWord, cx: &C) -> Result<(), Corrupted> {
+    let cpus = cx.per_cpu();
+    let Some(mine) = OwnNode::take(cpus, cx.cpu()) else {
+        cx.count(Event::LockNoNode, 1);
+        while word.try_lock().is_err() {
+            cx.relax();
+        }
+        return Ok(());
+    };
+    if let Some(event) = Event::use_node(mine.id.index()) {
+        cx.count(event, 1);
+    }
+    if W::take_before_queuing(word, cx) {
+        return Ok(());
+    }
+
+    cx.count(Event::LockSlowpath, 1);
+    if let Some(before) = word.exchange_tail(mine.id).tail()? {
+        node(cpus, before)?.next.store(mine.id.bits(), Ordering::Release); // [B]
+        W::wait_for_turn(cx, &mine, before)?;
+    }
+
+    let head = W::wait_for_lock(word, cx, &mine)?;
+    let (Head::Open(seen) | Head::Owned(seen)) = head;
+    if seen.is_tail(mine.id) && word.try_clear_tail_set_locked(seen) {
+        return Ok(());
+    }
+    if let Head::Open(_) = head {
+        word.set_locked();
+    }
+
+    // Somebody is behind: even where the exchange above failed on a passing pending bit, for whoever set
+    // that one queues next.
+    let id = successor(cx, mine.node)?;
+    let next = node(cpus, id)?;
+    next.locked.store(1, Ordering::Release); // [C]
+    W::new_head(word, cx, next, id)
+}
+
+fn successor<C: Context>(cx: &C, mine: &Node) -> Result<NodeId, Corrupted> {
+    loop {
+        // [B]
+        if let Some(id) = NodeId::from_bits(mine.next.load(Ordering::Acquire))? {
+            return Ok(id);
+        }
+        cx.relax();
+    }
+}
+
+impl OwnNode<'_> {
+    /// Whether the predecessor has handed over the head of the queue.
+    #[inline]
+    pub(crate) fn is_head(&self) -> bool {
+        self.node.locked.load(Ordering::Acquire) != 0 // [C]
+    }
+}
