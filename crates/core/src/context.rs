@@ -36,12 +36,11 @@ pub trait Context {
 pub trait PvOps: Context {
     /// Suspends this CPU while `word & mask == value`, until it is kicked.
     ///
-    /// May return early for any reason. Must not stay suspended when the word had another value at any
-    /// time after a [`PvOps::pv_kick`] of this CPU that came before the call: the check and the sleep
-    /// are one step as far as kicks are concerned.
+    /// May return early for any reason. A kick that its sender makes after changing the word must end the
+    /// wait, or prevent it, even if it comes between the look at the word and the sleep.
     fn pv_wait(&self, word: &AtomicU32, mask: u32, value: u32);
 
-    /// Ends the `pv_wait` of `cpu`, or its next one if it is not in one.
+    /// Ends the `pv_wait` that `cpu` is in or about to enter; costs nothing but time if it is in none.
     fn pv_kick(&self, cpu: CpuId);
 
     /// The hash that maps a lock to the sleeping head of its queue: a power of two of entries, at least

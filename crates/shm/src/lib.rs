@@ -1,1 +1,58 @@
-//! x
+#![doc = include_str!("../README.md")]
+//!
+//! # Example
+//!
+//! Every process that runs this adds 1, whoever comes first and however many run at once:
+//!
+//! ```
+//! use crosslock::Segment;
+//!
+//! # let name = &format!("doc-{}", std::process::id());
+//! let segment = Segment::open_or_create(name)?;
+//! let visits = segment.mutex("visits", 0u64)?;
+//! let count = visits.lock()?.update(|n| {
+//!     *n += 1;
+//!     *n
+//! });
+//! assert_eq!(count, 1);
+//! Segment::remove(name)?;
+//! # Ok::<(), crosslock::Error>(())
+//! ```
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("crosslock needs Linux; crosslock-core does not");
+
+extern crate self as crosslock;
+
+mod context;
+mod copy;
+mod description;
+mod directory;
+mod error;
+mod file;
+mod futex;
+mod header;
+mod inspect;
+mod lease;
+mod mapping;
+mod mutex;
+mod name;
+mod options;
+mod participant;
+mod plain;
+mod registry;
+mod segment;
+mod text;
+mod thread;
+
+pub use crosslock_core;
+pub use directory::{Kind, ObjectType};
+pub use error::{Error, Result};
+pub use inspect::{Liveness, ObjectInfo, Participant};
+pub use mutex::{Guard, Mutex};
+pub use options::Options;
+pub use plain::{Plain, fingerprint};
+pub use segment::{Segment, SegmentContext};
+pub use thread::{RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket, ThreadContext};
+#[doc(hidden)]
+pub use zerocopy;

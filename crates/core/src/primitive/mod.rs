@@ -17,7 +17,7 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the facade itself")]
 
 #[cfg(any(loom, shuttle))]
-pub mod fault;
+pub mod model;
 
 use core::fmt;
 
@@ -125,6 +125,12 @@ atomic!(AtomicU64, u64, AtomicU64);
 
 #[cfg(not(any(loom, shuttle)))]
 impl AtomicU32 {
+    /// The atomic of the standard library underneath, for system calls that want it (futex).
+    #[inline]
+    pub const fn as_core(&self) -> &imp::AtomicU32 {
+        &self.0
+    }
+
     /// `fetch_and(!0xff, Release)`, its result unused: gives up whatever bits 0-7 stand for, without a
     /// locked instruction where the architecture can store a byte with release semantics.
     #[inline]
@@ -150,7 +156,7 @@ impl AtomicU32 {
 impl AtomicU32 {
     /// `fetch_and(!0xff, Release)`; unlike the shipped one it tells what it found.
     pub fn clear_low_byte_release(&self) -> u32 {
-        self.fetch_and(!0xff, fault::order(fault::Fault::ReleaseIsRelaxed, Ordering::Release))
+        self.fetch_and(!0xff, model::order(model::Fault::ReleaseIsRelaxed, Ordering::Release))
     }
 }
 
@@ -158,7 +164,7 @@ impl AtomicU32 {
 #[inline]
 pub fn fence(order: Ordering) {
     #[cfg(any(loom, shuttle))]
-    if fault::active(fault::Fault::NoFence) {
+    if order == Ordering::SeqCst && model::active(model::Fault::NoFullFence) {
         return;
     }
     imp::fence(order);
@@ -169,10 +175,8 @@ pub fn fence(order: Ordering) {
 pub fn spin_hint() {
     #[cfg(not(any(loom, shuttle)))]
     core::hint::spin_loop();
-    #[cfg(loom)]
-    loom::thread::yield_now();
-    #[cfg(shuttle)]
-    shuttle::thread::yield_now();
+    #[cfg(any(loom, shuttle))]
+    model::spin();
 }
 
 #[cfg(target_endian = "big")]

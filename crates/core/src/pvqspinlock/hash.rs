@@ -26,6 +26,13 @@ impl LockKey {
         }
     }
 
+    /// Names a lock by the address of its word: for memory that is mapped once.
+    #[must_use]
+    pub fn of_address(word: &AtomicU32) -> Self {
+        // An address that a reference has is not 0.
+        Self(NonZeroU64::new(core::ptr::from_ref(word).addr() as u64).unwrap_or(NonZeroU64::MIN))
+    }
+
     /// The number.
     #[must_use]
     pub const fn get(self) -> u64 {
@@ -53,6 +60,12 @@ impl HashEntry {
         pub fn new() -> Self {
             Self { key: AtomicU64::new(0), node: AtomicU32::new(0) }
         }
+    }
+
+    /// The lock whose queue head sleeps, where the entry is in use: for inspection and tests.
+    #[must_use]
+    pub fn lock(&self) -> Option<LockKey> {
+        LockKey::new(self.key.load(Ordering::Relaxed))
     }
 
     /// Takes the entry out of the hash.

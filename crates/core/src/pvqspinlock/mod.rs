@@ -31,10 +31,14 @@
 //!   state = HALTED                       node.locked = 1
 //!   fence SeqCst                         fence SeqCst              [D] one sees the other:
 //!   read locked; sleep                   state HALTED -> HASHED        no lost wake-up
+//!   state still HALTED? (Acquire)                                  [G] HASHED is seen: so is locked
 //!
 //!   enter hash, state = HASHED           read SLOW, fence Acquire  [E] the entry is there, and the state
 //!   locked = SLOW (Release)   -------->  take out, state = RUNNING     is written after the head's write
 //!   read word (pv_wait)       <--------  locked = 0 (Release); kick
+//!
+//!   read state (Acquire)      <--------  state = RUNNING (Release)   [F] who reads RUNNING reads a word
+//!   read word                            locked = 0                      no older than SLOW: no second entry
 //! ```
 //! The rest is as in `qspinlock`. After Linux kernel/locking/qspinlock_paravirt.h; [D] and [E], lost kicks
 //! included, are checked to the end by `tests/loom.rs`.
@@ -98,8 +102,8 @@ impl RawPvQSpin {
         }
         fence(Ordering::Acquire); // [E]
         let id = hash::remove(cx, cx.lock_key(self.word.atomic()))?;
-        // Before the unlock: until then the head cannot leave, and the node is its.
-        node(cx.per_cpu(), id)?.state.store(RUNNING, Ordering::Relaxed);
+        // Before the unlock: until then the head cannot leave, and the node is its. [F]
+        node(cx.per_cpu(), id)?.state.store(RUNNING, Ordering::Release);
         self.word.unlock();
         kick(cx, id.cpu());
         Ok(())
@@ -129,18 +133,22 @@ impl<C: PvOps> Waiting<C> for Suspending {
     fn wait_for_turn(cx: &C, mine: &OwnNode<'_>, before: NodeId) -> Result<(), Corrupted> {
         let ahead = node(cx.per_cpu(), before)?;
         loop {
-            let mut early = false;
-            for turn in 1..=cx.spin_threshold() {
+            let mut turns = 0..cx.spin_threshold();
+            let early = loop {
                 if mine.is_head() {
                     return Ok(());
                 }
-                early = turn % PREV_CHECK_TURNS == 0
-                    && (ahead.state.load(Ordering::Relaxed) != RUNNING || !cx.is_running(before.cpu()));
-                if early {
-                    break;
+                match turns.next() {
+                    None => break false,
+                    Some(turn) if turn % PREV_CHECK_TURNS == PREV_CHECK_TURNS - 1 => {
+                        if ahead.state.load(Ordering::Relaxed) != RUNNING || !cx.is_running(before.cpu()) {
+                            break true;
+                        }
+                    }
+                    Some(_) => {}
                 }
                 cx.relax();
-            }
+            };
             let state = &mine.node.state;
             state.store(HALTED, Ordering::Relaxed);
             fence(Ordering::SeqCst); // [D]
@@ -149,8 +157,9 @@ impl<C: PvOps> Waiting<C> for Suspending {
                 cx.count(Event::PvWaitEarly, u64::from(early));
                 wait(cx, state, STATE_MASK, HALTED);
             }
-            // Stays HASHED, or RUNNING after the unlock that kicked, if the owner made it the head.
-            let _ = state.compare_exchange(HALTED, RUNNING, Ordering::Relaxed, Ordering::Relaxed);
+            // Fails if the owner has made this node the head and HASHED it; Acquire, so that the look at
+            // `locked` above sees that, and HALTED is not stored over it. [G]
+            let _ = state.compare_exchange(HALTED, RUNNING, Ordering::Relaxed, Ordering::Acquire);
             cx.count(Event::PvSpuriousWakeup, u64::from(!mine.is_head()));
         }
     }
@@ -161,7 +170,10 @@ impl<C: PvOps> Waiting<C> for Suspending {
             if let Some(owned) = spin_with_stealing_forbidden(word, cx) {
                 return Ok(Head::Owned(owned));
             }
-            if mine.node.state.load(Ordering::Relaxed) != HASHED {
+            // No entry while the next unlock has one to take out, nor while an unlock that has just done so
+            // has yet to free the word: it will kick. [F]
+            let hashed = mine.node.state.load(Ordering::Acquire) == HASHED;
+            if !hashed && word.load(Ordering::Relaxed).locked() != SLOW {
                 let entry = hash::insert(cx, cx.lock_key(word.atomic()), mine.id)?;
                 mine.node.state.store(HASHED, Ordering::Relaxed);
                 if word.set_slow() == FREE {
@@ -191,7 +203,7 @@ impl<C: PvOps> Waiting<C> for Suspending {
 /// The queue head's turn at the word, with the pending bit set; the word if it got the lock.
 fn spin_with_stealing_forbidden<C: PvOps>(word: &LockWord, cx: &C) -> Option<QWord> {
     word.set_pending();
-    for _ in 0..cx.spin_threshold() {
+    for _ in 0..cx.spin_threshold().max(1) {
         let seen = word.load(Ordering::Relaxed);
         if seen.locked() == FREE
             && let Some(owned) = word.try_lock_clear_pending(seen)

@@ -1,7 +1,7 @@
 //! Every change of a lock word that a model checker has seen, to be compared with the state diagram.
 
+use core::cell::RefCell;
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
 
 use crate::qspinlock::QWord;
 
@@ -17,7 +17,9 @@ impl core::fmt::Display for Transition {
     }
 }
 
-static SEEN: Mutex<BTreeSet<Transition>> = Mutex::new(BTreeSet::new());
+std::thread_local! {
+    static SEEN: RefCell<BTreeSet<Transition>> = const { RefCell::new(BTreeSet::new()) };
+}
 
 pub(crate) fn record(from: QWord, to: QWord) {
     let same_tail = (from.bits() ^ to.bits()) >> 16 == 0;
@@ -28,12 +30,12 @@ pub(crate) fn record(from: QWord, to: QWord) {
         (true, false) => "m",
     };
     let transition = Transition(old, from.pending(), from.locked(), new, to.pending(), to.locked());
-    SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(transition);
+    SEEN.with_borrow_mut(|seen| seen.insert(transition));
 }
 
-/// The transitions recorded since the last call.
+/// The transitions that this test thread has recorded since its last call.
 #[must_use]
 pub fn take() -> BTreeSet<String> {
-    let seen = core::mem::take(&mut *SEEN.lock().unwrap_or_else(PoisonError::into_inner));
+    let seen = SEEN.take();
     seen.iter().map(Transition::to_string).collect()
 }

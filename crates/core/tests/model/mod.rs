@@ -1,0 +1,188 @@
+//! What the model checkers run the locks on: CPUs that sleep on a condition variable when they wait.
+
+use std::sync::Arc;
+
+use crosslock_core::primitive::{AtomicU32, Ordering};
+use crosslock_core::{Context, CpuId, HashEntry, LockKey, PerCpu, PvOps, RawLock};
+
+#[cfg(loom)]
+use loom::cell::UnsafeCell;
+#[cfg(loom)]
+use loom::sync::{Condvar, Mutex};
+#[cfg(loom)]
+pub(crate) use loom::thread;
+#[cfg(shuttle)]
+use shuttle::sync::{Condvar, Mutex};
+#[cfg(shuttle)]
+pub(crate) use shuttle::thread;
+
+/// A machine of a few CPUs.
+pub(crate) struct Machine {
+    per_cpu: Vec<PerCpu>,
+    beds: Vec<(Mutex<()>, Condvar)>,
+    hash: Vec<HashEntry>,
+    /// Turns before a paravirtual waiter sleeps. 0 shows loom more: it takes back no stale read that came
+    /// before a turn.
+    spin_threshold: u32,
+    /// Negative control: goes to sleep without looking at the word again.
+    sleeps_blindly: bool,
+}
+
+impl Machine {
+    pub(crate) fn new(cpus: usize) -> Self {
+        Self {
+            per_cpu: (0..cpus).map(|_| PerCpu::new()).collect(),
+            beds: (0..cpus).map(|_| (Mutex::new(()), Condvar::new())).collect(),
+            hash: (0..(4 * cpus).next_power_of_two()).map(|_| HashEntry::new()).collect(),
+            spin_threshold: 1,
+            sleeps_blindly: false,
+        }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn that_sleeps_at_once(cpus: usize) -> Self {
+        Self { spin_threshold: 0, ..Self::new(cpus) }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn that_sleeps_blindly(cpus: usize) -> Self {
+        Self { sleeps_blindly: true, ..Self::that_sleeps_at_once(cpus) }
+    }
+}
+
+pub(crate) struct Cpu {
+    number: usize,
+    machine: Arc<Machine>,
+}
+
+impl Cpu {
+    pub(crate) fn new(machine: &Arc<Machine>, number: usize) -> Self {
+        Self { number, machine: Arc::clone(machine) }
+    }
+}
+
+impl Context for Cpu {
+    fn cpu(&self) -> Option<CpuId> {
+        CpuId::new(self.number)
+    }
+
+    fn per_cpu(&self) -> &[PerCpu] {
+        &self.machine.per_cpu
+    }
+}
+
+impl PvOps for Cpu {
+    /// As a futex: the kernel compares and goes to sleep under a lock that the waker takes.
+    fn pv_wait(&self, word: &AtomicU32, mask: u32, value: u32) {
+        let kicks = self.machine.per_cpu[self.number].kicks();
+        let (mutex, condvar) = &self.machine.beds[self.number];
+        let seen = kicks.load(Ordering::Acquire);
+        if !self.machine.sleeps_blindly && word.load(Ordering::Relaxed) & mask != value {
+            return;
+        }
+        let mut guard = mutex.lock().unwrap();
+        while kicks.load(Ordering::Relaxed) == seen {
+            guard = condvar.wait(guard).unwrap();
+        }
+        drop(guard);
+    }
+
+    fn pv_kick(&self, cpu: CpuId) {
+        self.machine.per_cpu[cpu.index()].kicks().fetch_add(1, Ordering::Release);
+        let (mutex, condvar) = &self.machine.beds[cpu.index()];
+        drop(mutex.lock().unwrap());
+        condvar.notify_one();
+    }
+
+    fn pv_hash(&self) -> &[HashEntry] {
+        &self.machine.hash
+    }
+
+    fn lock_key(&self, _word: &AtomicU32) -> LockKey {
+        LockKey::new(1).unwrap()
+    }
+
+    fn spin_threshold(&self) -> u32 {
+        self.machine.spin_threshold
+    }
+}
+
+/// A counter that only a lock protects: loom reports any two accesses that are not ordered.
+#[cfg(loom)]
+pub(crate) struct Counter(UnsafeCell<usize>);
+/// A counter that only a lock protects: an update is lost where two are inside at once.
+#[cfg(shuttle)]
+pub(crate) struct Counter(AtomicU32);
+
+// SAFETY: accessed under the lock under test; that this holds is what is checked.
+#[cfg(loom)]
+unsafe impl Sync for Counter {}
+
+impl Counter {
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self(UnsafeCell::new(0))
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn add_one(&self) {
+        // SAFETY: the caller holds the lock; loom checks that this is enough.
+        self.0.with_mut(|value| unsafe { *value += 1 });
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn get(&self) -> usize {
+        // SAFETY: as above.
+        self.0.with(|value| unsafe { *value })
+    }
+
+    #[cfg(shuttle)]
+    pub(crate) fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    #[cfg(shuttle)]
+    pub(crate) fn add_one(&self) {
+        let value = self.0.load(Ordering::Relaxed);
+        thread::yield_now();
+        self.0.store(value + 1, Ordering::Relaxed);
+    }
+
+    #[cfg(shuttle)]
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed) as usize
+    }
+}
+
+/// `cpus` CPUs take the lock `rounds` times each; at the end every section has been counted.
+pub(crate) fn all_sections_count<L: RawLock<Cpu> + Send + 'static>(
+    machine: Machine,
+    cpus: usize,
+    rounds: usize,
+) {
+    let shared = Arc::new((L::default(), Counter::new()));
+    let machine = Arc::new(machine);
+    let run = move |cx: Cpu, shared: Arc<(L, Counter)>| {
+        let (lock, counter) = &*shared;
+        for _ in 0..rounds {
+            lock.acquire(&cx).unwrap();
+            counter.add_one();
+            // SAFETY: acquired above.
+            unsafe { lock.release(&cx) }.unwrap();
+        }
+    };
+    let others: Vec<_> = (1..cpus)
+        .map(|number| {
+            let (cx, shared) = (Cpu::new(&machine, number), Arc::clone(&shared));
+            thread::spawn(move || run(cx, shared))
+        })
+        .collect();
+    run(Cpu::new(&machine, 0), Arc::clone(&shared));
+    for other in others {
+        other.join().unwrap();
+    }
+    let (lock, counter) = &*shared;
+    lock.acquire(&Cpu::new(&machine, 0)).unwrap();
+    assert_eq!(counter.get(), cpus * rounds);
+    assert!(machine.hash.iter().all(|entry| entry.lock().is_none()), "an entry is left in the lock hash");
+}

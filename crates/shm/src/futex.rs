@@ -1,0 +1,82 @@
+//! Waiting and kicking by futex: what `pv_wait` and `pv_kick` are on Linux.
+//!
+//! Each waiter sleeps on a word of its own that counts its kicks ([`PerCpu::kicks`]), not on the word that
+//! it waits for:
+//!
+//! ```text
+//!   wait                                   kick
+//!   ------------------------------------   ----------------------------
+//!   seen = kicks      (Acquire)            change the word
+//!   is the word still the same?            kicks += 1     (Release)
+//!   sleep while kicks == seen              wake
+//! ```
+//! A kick that comes before `seen` is read makes the changed word visible, and one that comes after makes
+//! the sleep end: no kick is lost, and one that nobody waits for costs a system call and no more.
+//!
+//! [`PerCpu::kicks`]: crosslock_core::PerCpu::kicks
+
+use crosslock_core::primitive::{AtomicU32, Ordering};
+use rustix::thread::futex;
+
+/// Longest sleep. No wake-up is known to get lost; should one, it costs this much and no more.
+const MAX_SLEEP: futex::Timespec = futex::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// Sleeps while `word & mask == value`, until a kick, [`MAX_SLEEP`], or a signal.
+pub(crate) fn wait(kicks: &AtomicU32, flags: futex::Flags, word: &AtomicU32, mask: u32, value: u32) {
+    let seen = kicks.load(Ordering::Acquire);
+    if word.load(Ordering::Relaxed) & mask != value {
+        return;
+    }
+    // Whatever ends the sleep (a kick, EAGAIN because one came just before, EINTR, ETIMEDOUT), the caller
+    // looks at the word again. Memory that the kernel cannot sleep on (EFAULT, a device's) makes it a spin.
+    let _ = futex::wait(kicks.as_core(), flags, seen, Some(&MAX_SLEEP));
+}
+
+/// Wakes whoever sleeps on `kicks`.
+pub(crate) fn kick(kicks: &AtomicU32, flags: futex::Flags) {
+    kicks.fetch_add(1, Ordering::Release);
+    // Fails only on memory that nobody can sleep on.
+    let _ = futex::wake(kicks.as_core(), flags, 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+    use std::time::Instant;
+
+    use super::*;
+
+    const PRIVATE: futex::Flags = futex::Flags::PRIVATE;
+
+    #[test]
+    fn a_changed_word_is_not_waited_for() {
+        let (kicks, word) = (AtomicU32::new(0), AtomicU32::new(0x0107));
+        let start = Instant::now();
+        for _ in 0..100 {
+            wait(&kicks, PRIVATE, &word, 0xff, 3);
+        }
+        assert!(start.elapsed() < Duration::from_secs(5), "slept {:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_kick_ends_the_sleep() {
+        let (kicks, word) = (AtomicU32::new(0), AtomicU32::new(3));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(10));
+                word.store(0, Ordering::Relaxed);
+                kick(&kicks, PRIVATE);
+            });
+            while word.load(Ordering::Relaxed) == 3 {
+                wait(&kicks, PRIVATE, &word, 0xff, 3);
+            }
+        });
+        assert_eq!(kicks.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_sleep_without_a_kick_ends_by_itself() {
+        let (kicks, word) = (AtomicU32::new(0), AtomicU32::new(3));
+        wait(&kicks, PRIVATE, &word, 0xff, 3);
+    }
+}

@@ -1,0 +1,124 @@
+//! What is in a segment, for people and tools. Works on read-only segments, and believes nothing.
+
+use crosslock_core::primitive::{AtomicU32, Ordering};
+use crosslock_core::{CpuId, Event};
+use rustix::fs::OFlags;
+
+use crate::directory::{Entry, ObjectType};
+use crate::error::Result;
+use crate::participant::{incarnation, is_used};
+use crate::registry::is_leased;
+use crate::segment::Segment;
+
+/// How a participant does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Liveness {
+    /// Its process lives.
+    Alive,
+    /// Its process has died; the slot is given to the next one who registers.
+    Dead,
+    /// Its process has died in a queue: those behind it wait for ever. The slot is lost.
+    Wedged,
+}
+
+/// A thread that has registered, as it described itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Participant {
+    /// Its number.
+    pub slot: CpuId,
+    /// How often the slot has been given to somebody, this one included.
+    pub incarnation: u32,
+    /// Proven by the kernel.
+    pub liveness: Liveness,
+    /// Process, in the participant's own process-id namespace.
+    pub pid: u32,
+    /// Thread, likewise.
+    pub tid: u32,
+    /// Name of the thread, at most 24 bytes.
+    pub name: String,
+    /// When it registered: nanoseconds since the Unix epoch.
+    pub registered_ns: u64,
+    /// How many queues it waits in now, nested.
+    pub depth: u32,
+    /// Counts by [`Event::index`], of the slot since the segment's creation.
+    pub counters: [u64; Event::COUNT],
+}
+
+/// A named object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObjectInfo {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub ty: ObjectType,
+    /// Where it is in the segment, in bytes.
+    pub offset: u64,
+    /// Its first 32 bits: the lock word of most locks.
+    pub word: u32,
+}
+
+impl Segment {
+    /// All participants that are registered, or died so.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) where the kernel cannot be asked who lives.
+    pub fn participants(&self) -> Result<Vec<Participant>> {
+        let segment = self.inner();
+        let probe = segment.probe(OFlags::RDONLY)?;
+        let mut found = Vec::new();
+        for (slot, (record, per_cpu)) in segment.records().iter().zip(segment.per_cpu_table()).enumerate() {
+            let state = record.state.load(Ordering::Acquire);
+            let (true, Some(slot)) = (is_used(state), CpuId::new(slot)) else { continue };
+            let depth = per_cpu.depth();
+            let liveness = match (is_leased(segment, &probe, slot)?, depth) {
+                (true, _) => Liveness::Alive,
+                (false, 0) => Liveness::Dead,
+                (false, _) => Liveness::Wedged,
+            };
+            found.push(Participant {
+                slot,
+                incarnation: incarnation(state),
+                liveness,
+                pid: record.pid.load(Ordering::Relaxed),
+                tid: record.tid.load(Ordering::Relaxed),
+                name: crate::text::Text::load(&record.name).to_string(),
+                registered_ns: record.registered_ns.load(Ordering::Relaxed),
+                depth,
+                counters: core::array::from_fn(|index| record.counters[index].load(Ordering::Relaxed)),
+            });
+        }
+        Ok(found)
+    }
+
+    /// The counts of all participants together, those that have left included, by [`Event::index`].
+    #[must_use]
+    pub fn counters(&self) -> [u64; Event::COUNT] {
+        let records = self.inner().records();
+        core::array::from_fn(|index| {
+            records
+                .iter()
+                .fold(0, |sum: u64, record| sum.wrapping_add(record.counters[index].load(Ordering::Relaxed)))
+        })
+    }
+
+    /// All objects, in the order of the directory; damaged entries are left out.
+    #[must_use]
+    pub fn objects(&self) -> Vec<ObjectInfo> {
+        let segment = self.inner();
+        let ready = segment.entries().iter().filter_map(Entry::ready);
+        ready
+            .filter_map(|object| {
+                let range = segment.checked_range(&object).ok()?;
+                let word = if range.len() < size_of::<AtomicU32>() {
+                    0
+                } else {
+                    segment.mapping().at::<AtomicU32>(range.start).load(Ordering::Relaxed)
+                };
+                let name = object.name.to_string();
+                Some(ObjectInfo { name, ty: object.ty, offset: object.offset, word })
+            })
+            .collect()
+    }
+}

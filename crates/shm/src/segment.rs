@@ -1,0 +1,259 @@
+//! A segment that this process has attached.
+
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Weak};
+
+use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering};
+use crosslock_core::{CpuId, HashEntry, PerCpu};
+use rustix::fs::OFlags;
+
+use crate::description::{Description, InChild, generation, reopen};
+use crate::directory::Entry;
+use crate::error::{Error, Result};
+use crate::file;
+use crate::header::{BUMP_OFFSET, Geometry};
+use crate::lease::{Lease, Mode};
+use crate::mapping::Mapping;
+use crate::participant::Record;
+
+/// A piece of memory that processes share, with participants, locks and named objects in it.
+///
+/// A handle: cheap to clone; the memory is unmapped with the last one, and with the last [`Mutex`] in it.
+///
+/// [`Mutex`]: crate::Mutex
+#[derive(Clone)]
+pub struct Segment(Arc<SegmentContext>);
+
+/// An attached segment as the locks in it see it: the running thread is a CPU, by its participant slot.
+///
+/// Implements [`Context`](crosslock_core::Context) and [`PvOps`](crosslock_core::PvOps). A thread is
+/// registered when it first has to wait; from then on until it ends it occupies a slot.
+pub struct SegmentContext {
+    label: Box<str>,
+    geometry: Geometry,
+    mapping: Mapping,
+    description: Description,
+    writable: bool,
+    /// For each slot the [`generation`] in which this process registered it, or 0.
+    own: Box<[AtomicU32]>,
+    me: Weak<Self>,
+}
+
+impl Segment {
+    /// Checks what is in `file`, leases and maps it.
+    pub(crate) fn attach(label: Box<str>, file: Description, writable: bool) -> Result<Self> {
+        let geometry = file::read_geometry(&label, &file)?;
+        if writable {
+            Lease::Attached.lock(file.as_fd(), Mode::Shared, &label)?;
+        }
+        let mapping = Mapping::new(file.as_fd(), geometry.total_size, writable)
+            .map_err(Error::io(&label, "map it into memory"))?;
+        Ok(Self(Arc::new_cyclic(|me| SegmentContext {
+            label,
+            geometry,
+            mapping,
+            description: file,
+            writable,
+            own: core::iter::repeat_with(AtomicU32::default).take(geometry.slots).collect(),
+            me: me.clone(),
+        })))
+    }
+
+    /// Gives the file, which has none yet, its name.
+    pub(crate) fn publish(&self, path: &Path) -> Result<()> {
+        file::publish(&self.0.label, &self.0.description, path)
+    }
+
+    /// Between the opening and the lease, somebody may have found the segment unattached and removed it.
+    pub(crate) fn check_still_named(&self) -> Result<()> {
+        if file::has_name(&self.0.label, &self.0.description)? {
+            return Ok(());
+        }
+        Err(Error::NotFound { segment: self.0.label.clone() })
+    }
+
+    /// The context in which locks that lie in this segment run.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`].
+    pub fn context(&self) -> Result<&SegmentContext> {
+        self.0.check_writable("use locks in it")?;
+        Ok(&self.0)
+    }
+
+    /// As [`Segment::context`], for those who have checked that the segment is writable.
+    #[inline]
+    pub(crate) fn inner(&self) -> &SegmentContext {
+        &self.0
+    }
+
+    /// The random identity that the segment got at its creation.
+    #[must_use]
+    pub fn uuid(&self) -> [u8; 16] {
+        self.0.geometry.uuid
+    }
+
+    /// Size of the whole segment, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.geometry.total_size
+    }
+
+    /// How many participants it has room for.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.0.geometry.slots
+    }
+
+    /// Whether it is marked as [temporary](crate::Options::temporary).
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        self.0.geometry.temporary
+    }
+
+    /// Whether it was opened to be looked at only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        !self.0.writable
+    }
+
+    /// Where the segment is mapped in this process; another place in every other.
+    #[must_use]
+    pub fn base(&self) -> *const u8 {
+        self.0.mapping.bytes(0, 0).as_ptr()
+    }
+
+    /// Room for objects, in bytes, the used part included.
+    #[must_use]
+    pub fn heap_size(&self) -> usize {
+        self.0.geometry.total_size - self.0.geometry.heap
+    }
+
+    /// How much of the heap is used, in bytes.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn heap_used(&self) -> Result<usize> {
+        Ok(self.0.heap_end()? - self.0.geometry.heap)
+    }
+
+    /// A descriptor of the segment, to be passed to another process for [`Segment::from_fd`]. It shares no
+    /// lease with this process.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn descriptor(&self) -> Result<OwnedFd> {
+        let access = if self.0.writable { OFlags::RDWR } else { OFlags::RDONLY };
+        let fd = reopen(self.0.description.as_fd().as_raw_fd(), access);
+        fd.map_err(Error::io(&self.0.label, "open it again"))
+    }
+
+    /// Whether any process, this one included, has the segment attached read-write.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn is_attached_by_anyone(&self) -> Result<bool> {
+        let probe = self.0.probe(OFlags::RDONLY)?;
+        let held = Lease::Attached.is_held_by_others(probe.as_fd());
+        held.map_err(Error::io(&self.0.label, "ask for its leases"))
+    }
+}
+
+impl SegmentContext {
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    pub(crate) fn description(&self) -> &Description {
+        &self.description
+    }
+
+    pub(crate) fn me(&self) -> Weak<Self> {
+        self.me.clone()
+    }
+
+    pub(crate) fn check_writable(&self, wanted: &'static str) -> Result<()> {
+        if self.writable { Ok(()) } else { Err(Error::ReadOnly { wanted }) }
+    }
+
+    /// A description of its own, that sees the leases of this process as of any other.
+    pub(crate) fn probe(&self, access: OFlags) -> Result<Description> {
+        Description::reopen(self.description.as_fd(), access, InChild::Cut)
+            .map_err(Error::io(&self.label, "open it again"))
+    }
+
+    pub(crate) fn per_cpu_table(&self) -> &[PerCpu] {
+        self.mapping.slice(self.geometry.per_cpu, self.geometry.slots)
+    }
+
+    pub(crate) fn records(&self) -> &[Record] {
+        self.mapping.slice(self.geometry.participants, self.geometry.slots)
+    }
+
+    pub(crate) fn hash_table(&self) -> &[HashEntry] {
+        self.mapping.slice(self.geometry.hash, self.geometry.hash_entries)
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry] {
+        self.mapping.slice(self.geometry.directory, self.geometry.objects)
+    }
+
+    pub(crate) fn bump(&self) -> &AtomicU64 {
+        self.mapping.at(BUMP_OFFSET)
+    }
+
+    /// Where the free part of the heap begins.
+    pub(crate) fn heap_end(&self) -> Result<usize> {
+        let found = self.bump().load(Ordering::Relaxed);
+        let range = self.geometry.heap..=self.geometry.total_size;
+        usize::try_from(found)
+            .ok()
+            .filter(|end| range.contains(end))
+            .ok_or(Error::Damaged { what: "end of the heap", found })
+    }
+
+    /// Notes whether this process has registered `slot`.
+    pub(crate) fn set_own(&self, slot: CpuId, own: bool) {
+        if let Some(noted) = self.own.get(slot.index()) {
+            noted.store(if own { generation() } else { 0 }, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for SegmentContext {
+    fn drop(&mut self) {
+        let generation = generation();
+        for slot in (0..self.own.len()).filter_map(CpuId::new) {
+            if self.own[slot.index()].load(Ordering::Relaxed) == generation {
+                self.release(slot);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for SegmentContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { label, geometry, writable, .. } = self;
+        f.debug_struct("Segment")
+            .field("label", label)
+            .field("geometry", geometry)
+            .field("writable", writable)
+            .finish_non_exhaustive()
+    }
+}
