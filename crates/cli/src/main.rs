@@ -1,2 +1,64 @@
-//! x
-fn main() {}
+//! The `crosslock` command.
+
+mod bench;
+mod child;
+mod duration;
+mod exit;
+mod interrupt;
+mod kind;
+mod pingpong;
+mod progress;
+mod segments;
+mod torture;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::Verdict;
+
+/// Locks for memory that is shared between threads, processes and virtual machines: torture them, measure
+/// them, look at them.
+///
+/// Exit status: 0 all is well, 1 a check failed, 2 the command was used wrongly or could not do its work.
+#[derive(Debug, Parser)]
+#[command(name = "crosslock", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Bench(bench::Args),
+    Torture(torture::Args),
+    Pingpong(pingpong::Args),
+    Create(segments::CreateArgs),
+    Ls(segments::LsArgs),
+    Inspect(segments::InspectArgs),
+    Rm(segments::RmArgs),
+    #[command(hide = true)]
+    TortureWorker(torture::WorkerArgs),
+    #[command(hide = true)]
+    PingpongReader(pingpong::ReaderArgs),
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<Verdict> {
+        match self {
+            Self::Bench(args) => bench::run(&args),
+            Self::Torture(args) => torture::run(&args),
+            Self::Pingpong(args) => pingpong::run(&args),
+            Self::Create(args) => segments::create(&args),
+            Self::Ls(args) => segments::ls(&args),
+            Self::Inspect(args) => segments::inspect(&args),
+            Self::Rm(args) => segments::rm(&args),
+            Self::TortureWorker(args) => torture::run_worker(&args),
+            Self::PingpongReader(args) => pingpong::run_reader(&args),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    exit::status(Cli::parse().command.run())
+}

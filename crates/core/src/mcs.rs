@@ -15,6 +15,8 @@
 //! ACM TOCS 9(1), 1991; the variant is described in M. L. Scott, "Shared-Memory Synchronization", 2013,
 //! section 4.3.1.
 
+use core::fmt;
+
 use crate::context::Context;
 use crate::error::Corrupted;
 use crate::per_cpu::{NodeId, OwnNode, node};
@@ -116,6 +118,15 @@ unsafe impl LockType for RawMcs {
 
     fn is_locked(&self) -> bool {
         self.tail.load(Ordering::Relaxed) != FREE
+    }
+
+    fn describe(word: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (word, NodeId::from_bits(word)) {
+            (FREE, _) => f.write_str("free"),
+            (HELD, _) => f.write_str("held, nobody waits"),
+            (_, Ok(Some(id))) => write!(f, "held, last waiter cpu {} node {}", id.cpu().index(), id.index()),
+            (other, _) => write!(f, "garbage {other:#010x}"),
+        }
     }
 }
 

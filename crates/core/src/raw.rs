@@ -1,5 +1,7 @@
 //! The trait that all lock algorithms share.
 
+use core::fmt;
+
 use crate::error::Corrupted;
 
 /// What a lock is, whoever uses it.
@@ -13,6 +15,12 @@ pub unsafe trait LockType: Default + Sync {
 
     /// Whether somebody holds the lock; old news when it arrives.
     fn is_locked(&self) -> bool;
+
+    /// Says what the first 32 bits of such a lock mean, whatever they are.
+    ///
+    /// # Errors
+    /// Those of the formatter.
+    fn describe(word: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
 
 /// A mutual-exclusion algorithm over plain words in shared memory, without data and without a guard.

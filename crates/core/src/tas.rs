@@ -12,6 +12,8 @@
 //! After T. E. Anderson, "The performance of spin lock alternatives for shared-memory multiprocessors",
 //! IEEE TPDS 1(1), 1990.
 
+use core::fmt;
+
 use crate::context::Context;
 use crate::error::Corrupted;
 use crate::primitive::{AtomicU32, Ordering, const_new};
@@ -67,6 +69,14 @@ unsafe impl LockType for RawTas {
 
     fn is_locked(&self) -> bool {
         self.word.load(Ordering::Relaxed) != FREE
+    }
+
+    fn describe(word: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match word {
+            FREE => f.write_str("free"),
+            HELD => f.write_str("held"),
+            other => write!(f, "garbage {other:#010x}"),
+        }
     }
 }
 

@@ -13,6 +13,8 @@
 //! Up to 65 535 waiters. After D. P. Reed and R. K. Kanodia, "Synchronization with eventcounts and
 //! sequencers", CACM 22(2), 1979, and arch/x86/include/asm/spinlock.h of Linux 4.1.
 
+use core::fmt;
+
 use crate::context::Context;
 use crate::error::Corrupted;
 use crate::primitive::{AtomicU32, Ordering, const_new};
@@ -62,6 +64,13 @@ unsafe impl LockType for RawTicket {
     fn is_locked(&self) -> bool {
         let seen = self.word.load(Ordering::Relaxed);
         head(seen) != tail(seen)
+    }
+
+    fn describe(word: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (tail(word).wrapping_sub(head(word))) & HEAD_MASK {
+            0 => write!(f, "free (next ticket {})", tail(word)),
+            tickets => write!(f, "held by ticket {}, {} waiting", head(word), tickets - 1),
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! A descriptor that is inherited or passed shares its description, and with it the leases. So a segment
 //! is always opened anew, and the child of a fork gets a description of its own under the same descriptor
-//! number before `fork` returns: it holds none of the parent's leases, and cannot keep them alive when the
-//! parent dies. A child made past the C library (`clone`, `_Fork`) is not helped.
+//! number before `fork` returns in it: it holds none of the parent's leases, and cannot keep them alive when
+//! the parent dies. Only until it runs, or executes another program, do they outlive the parent. A child made
+//! past the C library (`clone`, `_Fork`) is not helped.
 
 use std::cell::Cell;
 use std::io::{self, Write};

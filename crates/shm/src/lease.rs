@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 pub(crate) const BASE: u64 = 1 << 40;
 
 /// How long to wait for a lock that is never held for long.
-const PATIENCE_MS: u64 = 10_000;
+const PATIENCE_MS: u64 = if cfg!(test) { 500 } else { 10_000 };
 const FIRST_PAUSE: Duration = Duration::from_micros(20);
 const LAST_PAUSE: Duration = Duration::from_millis(2);
 
@@ -127,6 +127,18 @@ mod tests {
         assert!(!Lease::Participant(CpuId::new(8).unwrap()).is_held_by_others(other.as_fd()).unwrap());
         drop(one);
         assert!(!lease.is_held_by_others(other.as_fd()).unwrap());
+    }
+
+    #[test]
+    fn nobody_waits_for_ever() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || File::options().read(true).write(true).open(file.path()).unwrap();
+        let (one, other) = (open(), open());
+        Lease::Registry.lock(one.as_fd(), Mode::Exclusive, "s").unwrap();
+        let error = Lease::Registry.lock(other.as_fd(), Mode::Exclusive, "s").unwrap_err();
+        assert!(matches!(error, Error::Busy { what: "registry", waited_ms: PATIENCE_MS, .. }), "{error}");
+        Lease::Registry.unlock(one.as_fd()).unwrap();
+        Lease::Registry.lock(other.as_fd(), Mode::Exclusive, "s").unwrap();
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub use crosslock_core;
 pub use directory::{Kind, ObjectType};
 pub use error::{Error, Result};
 pub use inspect::{Liveness, ObjectInfo, Participant};
+pub use lock_api;
 pub use mutex::{Guard, Mutex};
 pub use options::Options;
 pub use plain::{Plain, fingerprint};

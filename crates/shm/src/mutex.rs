@@ -172,7 +172,10 @@ impl<T, L: LockType, H> Mutex<T, L, H> {
         self.raw().is_locked()
     }
 
-    fn words(&self) -> &[AtomicU64] {
+    /// The data as 64-bit words, whether or not the lock is held: for those who look on. See
+    /// [`Guard::words`].
+    #[inline]
+    pub fn words(&self) -> &[AtomicU64] {
         // SAFETY: a slice of this length at this address was made when the mutex was found; the segment is
         // mapped as long as `self` lives.
         unsafe { core::slice::from_raw_parts(self.data.as_ptr(), copy::words::<T>()) }
@@ -230,6 +233,12 @@ impl<T, L: fmt::Debug + LockType, H> fmt::Debug for Mutex<T, L, H> {
 /// Values are copied in and out: a peer that writes without the lock cannot do worse than give this program
 /// wrong values. The guard cannot be sent to another thread. After a fork the child's copy of it is dead:
 /// the lock is the parent's.
+///
+/// ```compile_fail
+/// fn send(_: impl Send) {}
+/// let segment = crosslock::Options::new().create_memfd("example").unwrap();
+/// send(segment.mutex("n", 0u64).unwrap().lock().unwrap());
+/// ```
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct Guard<'a, T: Plain, L: RawLock<SegmentContext> = RawPvQSpin, H: Hooks = NoHooks> {
     mutex: &'a Mutex<T, L, H>,
@@ -261,6 +270,14 @@ impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> Guard<'_, T, L, H> {
         let result = change(&mut value);
         self.set(value);
         result
+    }
+
+    /// The data in place, as 64-bit words to be read and written with `Relaxed` order: for data that is too
+    /// large to copy. A value that ends within a word is padded with zeros.
+    #[inline]
+    #[must_use]
+    pub fn words(&self) -> &[AtomicU64] {
+        self.mutex.words()
     }
 
     /// The data in place.

@@ -1,24 +1,24 @@
 //! The mutex and its guard.
 
-use std::cell::RefCell;
 use std::panic::Location;
+use std::sync::Mutex;
 
+use crosslock::crosslock_core::RawLock;
 use crosslock::crosslock_core::{Corrupted, Hooks, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
-use crosslock::crosslock_core::{LockType, RawLock};
 use crosslock::{Error, Options, Segment, SegmentContext};
 
 crosslock::plain! {
-    /// As large as nothing in particular.
+    /// Twelve bytes: it ends within a word.
     #[derive(Clone, Copy, Debug, PartialEq)]
     struct Odd {
         a: u32,
         b: [u16; 3],
-        c: [u8; 3],
+        c: u8,
         d: i8,
     }
 }
 
-const ODD: Odd = Odd { a: 1, b: [2, 3, 4], c: [5, 6, 7], d: -8 };
+const ODD: Odd = Odd { a: 1, b: [2, 3, 4], c: 5, d: -8 };
 
 fn segment() -> Segment {
     Options::new().create_memfd("mutex").unwrap()
@@ -115,30 +115,30 @@ fn damage_found_by_a_drop_is_told_by_the_next_lock() {
     assert!(matches!(again.try_lock(), Err(Error::Corrupted(_))));
 }
 
-#[derive(Default)]
-struct Log(RefCell<Vec<(&'static str, u32)>>);
-
-impl Hooks for Log {
-    fn acquired(&self, _: usize, at: &'static Location<'static>) {
-        self.0.borrow_mut().push((at.file(), at.line()));
-    }
-}
-
 #[test]
 fn hooks_see_the_callers_line() {
-    thread_local! { static LOG: Log = Log::default(); }
-    struct ToLog;
-    impl Hooks for ToLog {
-        fn acquired(&self, lock: usize, at: &'static Location<'static>) {
-            LOG.with(|log| log.acquired(lock, at));
+    struct Lines(Mutex<Vec<(&'static str, u32)>>);
+
+    impl Hooks for &Lines {
+        fn acquired(&self, _: usize, at: &'static Location<'static>) {
+            self.0.lock().unwrap().push((at.file(), at.line()));
         }
     }
+    let lines = Lines(Mutex::default());
     let segment = segment();
-    let mutex = segment.mutex("m", 0u8).unwrap().with_hooks(ToLog);
+    let mutex = segment.mutex("m", 0u8).unwrap().with_hooks(&lines);
     let line = line!() + 1;
     drop(mutex.lock().unwrap());
     drop(mutex.try_lock().unwrap());
-    assert_eq!(LOG.with(|log| log.0.take()), [(file!(), line), (file!(), line + 1)]);
+    assert_eq!(*lines.0.lock().unwrap(), [(file!(), line), (file!(), line + 1)]);
+}
+
+#[test]
+fn handles_go_between_threads() {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Segment>();
+    shared::<crosslock::Mutex<u64>>();
+    shared::<Error>();
 }
 
 #[test]

@@ -47,6 +47,8 @@ mod hash;
 
 pub use hash::{HashEntry, LockKey};
 
+use core::fmt;
+
 use crate::context::PvOps;
 use crate::error::Corrupted;
 use crate::event::Event;
@@ -249,6 +251,10 @@ unsafe impl LockType for RawPvQSpin {
 
     fn is_locked(&self) -> bool {
         self.word().locked() != FREE
+    }
+
+    fn describe(word: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&QWord::from_bits(word), f)
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) use queue::{Head, Waiting, acquire_in_queue};
 pub use word::QWord;
 pub(crate) use word::{FREE, LockWord, SLOW};
 
+use core::fmt;
+
 use crate::context::Context;
 use crate::error::Corrupted;
 use crate::event::Event;
@@ -140,6 +142,10 @@ unsafe impl LockType for RawQSpin {
 
     fn is_locked(&self) -> bool {
         self.word().bits() != 0
+    }
+
+    fn describe(word: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&QWord::from_bits(word), f)
     }
 }
 

@@ -1,0 +1,110 @@
+//! The workloads, and the points at which each is measured.
+
+use clap::ValueEnum;
+
+use super::contended::Load;
+use super::figure::{CONTENDED, Figure, UNCONTENDED};
+use super::roster::Competitor;
+use super::uncontended::COLD_LOCKS;
+
+/// A workload of the literature on locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Workload {
+    /// Uncontended: one lock over and over, and a million locks once each
+    #[value(name = "W1")]
+    W1,
+    /// MutexBench: one step of a shared random generator inside, nothing outside
+    #[value(name = "W2")]
+    W2,
+    /// The same with 0 to 250 steps of a private generator outside
+    #[value(name = "W3")]
+    W3,
+    /// Critical sections of 1, 10, 100 and 1000 pauses, nothing outside
+    #[value(name = "W7")]
+    W7,
+}
+
+/// What is measured at a point.
+#[derive(Debug)]
+pub(super) enum Job {
+    Hot,
+    Cold,
+    Contended(Load),
+}
+
+/// One setting of a workload: all competitors meet in it.
+#[derive(Debug)]
+pub(super) struct Point {
+    pub(super) name: String,
+    pub(super) job: Job,
+}
+
+impl Workload {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::W1 => "W1",
+            Self::W2 => "W2",
+            Self::W3 => "W3",
+            Self::W7 => "W7",
+        }
+    }
+
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::W1 => "uncontended",
+            Self::W2 => "one random step inside, nothing outside",
+            Self::W3 => "one random step inside, 0 to 250 outside",
+            Self::W7 => "pauses inside, nothing outside",
+        }
+    }
+
+    /// The points, in the order of the tables. W1 is for one thread whatever `threads` says.
+    pub(super) fn points(self, threads: &[u16]) -> Vec<Point> {
+        let idle = Load { threads: 1, steps_inside: 0, pauses_inside: 0, max_steps_outside: 0 };
+        let (loads, pauses): (_, &[u32]) = match self {
+            Self::W1 => {
+                let cold = format!("{COLD_LOCKS} locks, each once in random order");
+                return vec![
+                    Point { name: "one lock".to_owned(), job: Job::Hot },
+                    Point { name: cold, job: Job::Cold },
+                ];
+            }
+            Self::W2 => (Load { steps_inside: 1, ..idle }, &[0]),
+            Self::W3 => (Load { steps_inside: 1, max_steps_outside: 250, ..idle }, &[0]),
+            Self::W7 => (idle, &[1, 10, 100, 1000]),
+        };
+        let loads = pauses.iter().flat_map(|&pauses_inside| {
+            threads.iter().map(move |&threads| Load { threads: threads.into(), pauses_inside, ..loads })
+        });
+        loads.map(Point::contended).collect()
+    }
+
+    /// What is told of each competitor.
+    pub(super) fn figures(self) -> &'static [Figure] {
+        if self == Self::W1 { &UNCONTENDED } else { &CONTENDED }
+    }
+
+    /// Whether `competitor` can take part.
+    pub(super) fn admits(self, competitor: &Competitor) -> bool {
+        self == Self::W1 || competitor.is_lock
+    }
+}
+
+impl Point {
+    fn contended(load: Load) -> Self {
+        let plural = |count, what| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let mut name = plural(load.threads, "thread");
+        if let pauses @ 1.. = load.pauses_inside {
+            name = format!("{name}, {} inside", plural(pauses as usize, "pause"));
+        }
+        Self { name, job: Job::Contended(load) }
+    }
+
+    /// How many threads take part.
+    pub(super) fn threads(&self) -> usize {
+        match self.job {
+            Job::Hot | Job::Cold => 1,
+            Job::Contended(load) => load.threads,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `crosslock bench`, as a user runs it.
+
+mod support;
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use predicates::prelude::*;
+use predicates::str::contains;
+use serde_json::Value;
+use support::{crosslock, json};
+
+/// Every figure of a contestant, whichever they are.
+fn figures(contestant: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    let fields = contestant.as_object().unwrap().iter();
+    fields.map(|(name, value)| (&**name, value)).filter(|(name, _)| *name != "lock")
+}
+
+fn locks(point: &Value) -> Vec<&str> {
+    let contestants = point["contestants"].as_array().unwrap();
+    contestants.iter().map(|contestant| contestant["lock"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn every_workload_gives_every_figure_of_every_lock() {
+    let wanted = ["qspinlock", "pvqspinlock", "std"];
+    let report = json(&[
+        "bench",
+        "--locks",
+        "floor-cas-store,floor-cas-cas,std,qspinlock,pvqspinlock",
+        "--threads",
+        "1,2",
+        "--rounds",
+        "2",
+        "--duration",
+        "10ms",
+    ]);
+    assert_eq!((&report["rounds"], &report["interrupted"]), (&2.into(), &false.into()));
+    for (key, known) in
+        [("cpu", Value::is_string as fn(&_) -> _), ("cpus", Value::is_u64), ("kernel", Value::is_string)]
+    {
+        assert!(known(&report["machine"][key]), "{key} in {report}");
+    }
+    let workloads = report["workloads"].as_array().unwrap();
+    let names: Vec<_> = workloads.iter().map(|workload| workload["workload"].as_str().unwrap()).collect();
+    assert_eq!(names, ["W1", "W2", "W3", "W7"]);
+    for workload in workloads {
+        let points = workload["points"].as_array().unwrap();
+        let uncontended = workload["workload"] == "W1";
+        assert_eq!(points.len(), if workload["workload"] == "W7" { 8 } else { 2 });
+        for point in points {
+            assert_eq!(point["rounds"], 2);
+            let floors: &[&str] = if uncontended { &["floor-cas-store", "floor-cas-cas"] } else { &[] };
+            assert_eq!(locks(point), [floors, &wanted].concat());
+            for contestant in point["contestants"].as_array().unwrap() {
+                assert_eq!(figures(contestant).count(), if uncontended { 3 } else { 9 });
+                for (name, figure) in figures(contestant) {
+                    let [min, median, max] = ["min", "median", "max"].map(|key| &figure[key]);
+                    let ordered = match (min.as_f64(), median.as_f64(), max.as_f64()) {
+                        (Some(min), Some(median), Some(max)) => 0.0 <= min && min <= median && median <= max,
+                        // Somebody may have got nothing in so short a time.
+                        _ => ["max_by_min", "cpu_ns_per_op", "to_std"].contains(&name) && max.is_null(),
+                    };
+                    assert!(ordered, "{name} in {contestant}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_lock_takes_part() {
+    let report = json(&["bench", "--workload", "w2", "--threads", "2", "--rounds", "1", "--duration", "5ms"]);
+    assert_eq!(locks(&report["workloads"][0]["points"][0]).len(), 14);
+}
+
+#[test]
+fn a_person_sees_tables() {
+    crosslock(&["bench", "--workload", "W3", "--locks", "tas,std", "--threads", "2", "--duration", "5ms"])
+        .assert()
+        .success()
+        .stdout(contains("CPU").and(contains("W3")).and(contains("2 threads")).and(contains("throughput")));
+}
+
+#[test]
+fn an_unknown_lock_is_refused_and_the_known_ones_are_named() {
+    crosslock(&["bench", "--locks", "mcs,wishful"])
+        .assert()
+        .code(2)
+        .stderr(contains("wishful").and(contains("pvqspinlock")).and(contains("parking_lot")));
+}
+
+#[test]
+fn ctrl_c_ends_it_in_order_with_what_was_measured() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_crosslock"));
+    command.args(["bench", "--workload", "W2", "--locks", "std", "--threads", "1,2", "--rounds", "1"]);
+    let child = command.args(["--duration", "1h", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["interrupted"], true);
+    assert_eq!(report["workloads"][0]["points"], Value::Array(Vec::new()));
+}
