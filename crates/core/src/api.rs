@@ -49,7 +49,6 @@ fn corrupted(error: Corrupted) -> ! {
 macro_rules! raw_mutex {
     ($($lock:ident),*) => {$(
         // SAFETY: RawLock excludes; GuardNotSend keeps the release on the CPU that acquired.
-        #[cfg(not(any(loom, shuttle)))]
         unsafe impl<C, H> lock_api::RawMutex for Api<crate::$lock, C, H>
         where
             C: ConstContext,

@@ -2,6 +2,7 @@
 #![cfg_attr(not(any(test, loom, shuttle)), no_std)]
 #![warn(clippy::std_instead_of_core)]
 
+#[cfg(not(any(loom, shuttle)))]
 mod api;
 mod context;
 mod error;
@@ -19,6 +20,7 @@ mod tas;
 mod testing;
 mod ticket;
 
+#[cfg(not(any(loom, shuttle)))]
 pub use api::{Api, ConstContext};
 pub use context::{Context, PvOps};
 pub use error::Corrupted;

@@ -51,7 +51,7 @@ impl RawMcs {
 
     #[cold]
     fn queue<C: Context>(&self, cx: &C) -> Result<(), Corrupted> {
-        let Some(mine) = OwnNode::take(cx.per_cpu(), cx.cpu()) else {
+        let Some(mine) = OwnNode::take(cx) else {
             while !self.try_take() {
                 cx.relax();
             }

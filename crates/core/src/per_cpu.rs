@@ -11,7 +11,9 @@
 
 use core::num::NonZeroU16;
 
+use crate::context::Context;
 use crate::error::Corrupted;
+use crate::event::Event;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, const_new};
 
 /// Nodes of each CPU: one for each context that can interrupt the one below it.
@@ -201,8 +203,17 @@ pub(crate) struct OwnNode<'a> {
 }
 
 impl<'a> OwnNode<'a> {
-    /// `None` where the CPU has no number here or all of its nodes are in use.
-    pub(crate) fn take(cpus: &'a [PerCpu], cpu: Option<CpuId>) -> Option<Self> {
+    /// `None` where the CPU has no number here or all of its nodes are in use; counted.
+    pub(crate) fn take<C: Context>(cx: &'a C) -> Option<Self> {
+        let own = Self::next(cx.per_cpu(), cx.cpu());
+        let event = own.as_ref().map_or(Some(Event::LockNoNode), |own| Event::use_node(own.id.index()));
+        if let Some(event) = event {
+            cx.count(event, 1);
+        }
+        own
+    }
+
+    fn next(cpus: &'a [PerCpu], cpu: Option<CpuId>) -> Option<Self> {
         let cpu = cpu?;
         let PerCpu { nodes, depth, .. } = cpus.get(cpu.index())?;
         let index = depth.load(Ordering::Relaxed);
@@ -250,9 +261,9 @@ mod tests {
     fn a_fifth_node_is_not_to_be_had() {
         let cpus = [PerCpu::new()];
         let cpu = CpuId::new(0);
-        let held: [_; NODES_PER_CPU] = core::array::from_fn(|_| OwnNode::take(&cpus, cpu).unwrap());
-        assert!(OwnNode::take(&cpus, cpu).is_none());
-        assert!(OwnNode::take(&cpus, CpuId::new(1)).is_none(), "no such CPU");
+        let held: [_; NODES_PER_CPU] = core::array::from_fn(|_| OwnNode::next(&cpus, cpu).unwrap());
+        assert!(OwnNode::next(&cpus, cpu).is_none());
+        assert!(OwnNode::next(&cpus, CpuId::new(1)).is_none(), "no such CPU");
         for node in held.into_iter().rev() {
             drop(node);
         }

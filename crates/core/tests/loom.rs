@@ -30,7 +30,7 @@ fn explore<L: RawLock<Cpu> + Send + 'static>(
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = switches;
     builder.max_branches = 10_000;
-    transitions::take();
+    drop(transitions::take());
     builder.check(move || {
         bound_spins(SPINS);
         all_sections_count::<L>(machine(), cpus, rounds);

@@ -91,7 +91,8 @@ pub(super) static CONTENDED: [Figure; 9] = [
 ];
 
 impl Unit {
-    /// `value` in a unit that people read; `also` in brackets in the same one.
+    /// `value` in a unit that people read; `also` in brackets, in the same one
+    /// unless far off.
     pub(super) fn write(self, value: f64, also: &[f64]) -> String {
         let scales: &[(f64, &str)] = match self {
             Self::Nanoseconds => &[(1e9, " s"), (1e6, " ms"), (1e3, " us"), (1.0, " ns")],
@@ -100,7 +101,11 @@ impl Unit {
         };
         let fitting = scales.iter().find(|(scale, _)| value >= *scale);
         let &(scale, name) = fitting.unwrap_or(&scales[scales.len() - 1]);
-        let also: Vec<_> = also.iter().map(|value| digits(value / scale)).collect();
+        let also = also.iter().map(|&value| match value / scale {
+            close @ 0.01..1000.0 => digits(close),
+            _ => self.write(value, &[]),
+        });
+        let also: Vec<_> = also.collect();
         match &*also.join("..") {
             "" => format!("{}{name}", digits(value / scale)),
             also => format!("{}{name} ({also})", digits(value / scale)),
@@ -126,7 +131,7 @@ mod tests {
     #[test]
     fn people_read_three_digits() {
         assert_eq!(Unit::Nanoseconds.write(5.4321, &[]), "5.43 ns");
-        assert_eq!(Unit::Nanoseconds.write(12_345.0, &[999.0, 1e6]), "12.3 us (0.999..1000)");
+        assert_eq!(Unit::Nanoseconds.write(12_345.0, &[999.0, 1e6]), "12.3 us (0.999..1.00 ms)");
         assert_eq!(Unit::Nanoseconds.write(2.5e9, &[]), "2.50 s");
         assert_eq!(Unit::PerSecond.write(123_456_789.0, &[]), "123 M/s");
         assert_eq!(Unit::PerSecond.write(0.0, &[]), "0.000 /s");

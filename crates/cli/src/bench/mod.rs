@@ -124,7 +124,7 @@ impl Args {
                 let index = (round + turn) % field.len();
                 samples[index] = match &point.job {
                     Job::Hot => (field[index].hot)(self.duration, interrupt),
-                    Job::Cold => (field[index].cold)(),
+                    Job::Cold => (field[index].cold)(self.duration, interrupt),
                     Job::Contended(load) => (field[index].contended)(load, self.duration, interrupt)?,
                 };
                 if interrupt.is_raised() {

@@ -17,7 +17,7 @@ pub(super) struct Competitor {
     /// Whether it excludes. The floors do not, and run alone.
     pub(super) is_lock: bool,
     pub(super) hot: fn(Duration, &Interrupt) -> Sample,
-    pub(super) cold: fn() -> Sample,
+    pub(super) cold: fn(Duration, &Interrupt) -> Sample,
     pub(super) contended: fn(&Load, Duration, &Interrupt) -> anyhow::Result<Sample>,
 }
 

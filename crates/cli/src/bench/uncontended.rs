@@ -15,36 +15,35 @@ const BATCH: u32 = 1 << 14;
 /// Locks that are taken once each: at 64 bytes each, more than most caches hold.
 pub(super) const COLD_LOCKS: u32 = 1_000_000;
 
-/// One lock, over and over: the median of many batches.
+/// One lock, over and over.
 pub(super) fn hot<L: Contestant>(duration: Duration, interrupt: &Interrupt) -> Sample {
     let lock = Box::new(Line(L::new()));
     lock.0.settle();
-    let start = Instant::now();
-    let mut batches = Vec::new();
-    loop {
-        batches.push(nanoseconds_per_pair(BATCH, || take_again_and_again(&lock, BATCH)));
-        if start.elapsed() >= duration || interrupt.is_raised() {
-            return Sample::from([(PAIR_NS, median(batches))]);
-        }
-    }
+    time_batches(duration, interrupt, BATCH, || take_again_and_again(&lock, BATCH))
 }
 
-/// A million locks, each once, in an order that no prefetcher guesses.
-pub(super) fn cold<L: Contestant>() -> Sample {
+/// A million locks, each once, in an order that no prefetcher guesses; and again, for until its next turn
+/// comes each is cold anew.
+pub(super) fn cold<L: Contestant>(duration: Duration, interrupt: &Interrupt) -> Sample {
     let locks: Vec<_> = (0..COLD_LOCKS).map(|_| Line(L::new())).collect();
     for lock in &locks {
         lock.0.settle();
     }
     // The same order for all.
     let order = Prng::seeded(1).permutation(COLD_LOCKS);
-    let pair_ns = nanoseconds_per_pair(COLD_LOCKS, || take_each(&locks, &order));
-    Sample::from([(PAIR_NS, pair_ns)])
+    time_batches(duration, interrupt, COLD_LOCKS, || take_each(&locks, &order))
 }
 
-fn nanoseconds_per_pair(pairs: u32, run: impl FnOnce()) -> f64 {
+/// Batch after batch until the time is over: the median of what a pair cost.
+fn time_batches(duration: Duration, interrupt: &Interrupt, pairs: u32, batch: impl Fn()) -> Sample {
     let start = Instant::now();
-    run();
-    start.elapsed().as_nanos() as f64 / f64::from(pairs)
+    let mut pair_ns = Vec::new();
+    while pair_ns.is_empty() || start.elapsed() < duration && !interrupt.is_raised() {
+        let start = Instant::now();
+        batch();
+        pair_ns.push(start.elapsed().as_nanos() as f64 / f64::from(pairs));
+    }
+    Sample::from([(PAIR_NS, median(pair_ns))])
 }
 
 /// A function of its own, so that every lock's loop starts at the same alignment, and can be found in the

@@ -3,7 +3,7 @@
 //! They live below the algorithms, so that the source that is checked stays the one that ships. Each test
 //! thread has its own.
 
-use std::cell::Cell;
+use core::cell::Cell;
 
 use super::Ordering;
 

@@ -51,16 +51,12 @@ pub(crate) trait Waiting<C: Context> {
 
 pub(crate) fn acquire_in_queue<C: Context, W: Waiting<C>>(word: &LockWord, cx: &C) -> Result<(), Corrupted> {
     let cpus = cx.per_cpu();
-    let Some(mine) = OwnNode::take(cpus, cx.cpu()) else {
-        cx.count(Event::LockNoNode, 1);
+    let Some(mine) = OwnNode::take(cx) else {
         while word.try_lock().is_err() {
             cx.relax();
         }
         return Ok(());
     };
-    if let Some(event) = Event::use_node(mine.id.index()) {
-        cx.count(event, 1);
-    }
     if W::take_before_queuing(word, cx) {
         return Ok(());
     }

@@ -39,12 +39,10 @@ impl Machine {
         }
     }
 
-    #[cfg(loom)]
     pub(crate) fn that_sleeps_at_once(cpus: usize) -> Self {
         Self { spin_threshold: 0, ..Self::new(cpus) }
     }
 
-    #[cfg(loom)]
     pub(crate) fn that_sleeps_blindly(cpus: usize) -> Self {
         Self { sleeps_blindly: true, ..Self::that_sleeps_at_once(cpus) }
     }
