@@ -90,12 +90,23 @@ fn an_unknown_lock_is_refused_and_the_known_ones_are_named() {
         .stderr(contains("wishful").and(contains("pvqspinlock")).and(contains("parking_lot")));
 }
 
+/// Whether the process has a handler for SIGINT.
+fn catches_ctrl_c(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    let signal = rustix::process::Signal::INT.as_raw();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & 1 << (signal - 1) != 0
+}
+
 #[test]
 fn ctrl_c_ends_it_in_order_with_what_was_measured() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crosslock"));
     command.args(["bench", "--workload", "W2", "--locks", "std", "--threads", "1,2", "--rounds", "1"]);
     let child = command.args(["--duration", "1h", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(500));
+    // Not before there is a handler.
+    while !catches_ctrl_c(child.id()) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let output = child.wait_with_output().unwrap();

@@ -57,3 +57,8 @@ pub use segment::{Segment, SegmentContext};
 pub use thread::{RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket, ThreadContext};
 #[doc(hidden)]
 pub use zerocopy;
+
+/// The examples of the project's README compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct ReadmeExamples;
