@@ -9,6 +9,7 @@ mod kind;
 mod pingpong;
 mod progress;
 mod segments;
+mod stats;
 mod torture;
 
 use std::process::ExitCode;

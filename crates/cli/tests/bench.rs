@@ -3,7 +3,7 @@
 mod support;
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use predicates::prelude::*;
 use predicates::str::contains;
@@ -104,7 +104,9 @@ fn ctrl_c_ends_it_in_order_with_what_was_measured() {
     command.args(["bench", "--workload", "W2", "--locks", "std", "--threads", "1,2", "--rounds", "1"]);
     let child = command.args(["--duration", "1h", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     // Not before there is a handler.
+    let start = Instant::now();
     while !catches_ctrl_c(child.id()) {
+        assert!(start.elapsed() < Duration::from_secs(30), "there is no handler");
         std::thread::sleep(Duration::from_millis(10));
     }
     let pid = rustix::process::Pid::from_child(&child);

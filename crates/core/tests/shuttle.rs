@@ -3,14 +3,17 @@
 //! ```text
 //! RUSTFLAGS="--cfg shuttle" cargo test --release -p crosslock-core --test shuttle
 //! ```
-//! shuttle is sequentially consistent: orderings are loom's business, long queues are this one's. A failing
-//! schedule is printed; keep it as a test with `shuttle::replay`.
+//! shuttle is sequentially consistent: orderings are loom's business, long queues are this one's. The changes of
+//! the lock word that are seen must be those of the diagram, all of them and no others. A failing schedule is
+//! printed; keep it as a test with `shuttle::replay`.
 #![cfg(shuttle)]
 
 mod model;
 
-use crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
-use model::{Cpu, Machine, all_sections_count};
+use std::collections::BTreeSet;
+
+use crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket, transitions};
+use model::{Cpu, Machine, all_sections_count, diagram};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
@@ -25,6 +28,7 @@ fn config() -> Config {
 }
 
 fn check<L: RawLock<Cpu> + Send + 'static>() {
+    drop(transitions::take());
     for cpus in [4, 6] {
         let run = move || all_sections_count::<L>(Machine::new(cpus), cpus, 3);
         Runner::new(RandomScheduler::new(ITERATIONS), config()).run(run);
@@ -32,6 +36,8 @@ fn check<L: RawLock<Cpu> + Send + 'static>() {
         // guarantees of finding bugs", ASPLOS 2010.
         Runner::new(PctScheduler::new(3, ITERATIONS), config()).run(run);
     }
+    let expected: BTreeSet<_> = diagram::<L>().iter().map(ToString::to_string).collect();
+    assert_eq!(transitions::take(), expected, "the changes of the word, and the diagram of {}", L::NAME);
 }
 
 #[test]

@@ -21,8 +21,8 @@ use super::figure::{
     OPS_PER_S, Sample,
 };
 use super::prng::Prng;
-use super::stats::{jain, max_by_min};
 use crate::interrupt::Interrupt;
+use crate::stats::{jain, max_by_min};
 
 /// What the threads do, and how many they are.
 #[derive(Clone, Copy, Debug)]

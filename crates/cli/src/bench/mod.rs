@@ -9,7 +9,6 @@ mod prng;
 mod pthread;
 mod report;
 mod roster;
-mod stats;
 mod uncontended;
 
 use std::io::{Write as _, stdout};
@@ -104,7 +103,10 @@ impl Args {
     /// Who takes part in `workload`, in the order of the roster.
     fn field(&self, workload: Workload) -> Vec<&'static Competitor> {
         let wanted = |competitor: &&Competitor| {
-            self.locks.is_empty() || self.locks.iter().any(|lock| lock.name == competitor.name)
+            // The floors are what uncontended locks are compared with.
+            self.locks.is_empty()
+                || !competitor.is_lock
+                || self.locks.iter().any(|lock| lock.name == competitor.name)
         };
         ROSTER.iter().filter(wanted).filter(|competitor| workload.admits(competitor)).collect()
     }

@@ -9,7 +9,7 @@ use super::figure::{Figure, Sample, Shown, Source, Unit};
 use super::machine::Machine;
 use super::plan::{Point, Workload};
 use super::roster::Competitor;
-use super::stats::{Spread, ratios};
+use crate::stats::{Spread, ratios};
 
 /// All that was measured.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::contestant::{Contestant, Line};
 use super::figure::{PAIR_NS, Sample};
 use super::prng::Prng;
-use super::stats::median;
 use crate::interrupt::Interrupt;
+use crate::stats::median;
 
 /// Pairs between two looks at the clock: the clock costs nothing, and few batches meet a timer interrupt.
 const BATCH: u32 = 1 << 14;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::Scope;
 use super::worker::Tally;
 use crate::exit::Verdict;
+use crate::stats::jain;
 
 /// The result of a run; serialises to the object that `--json` prints.
 #[derive(Debug, Serialize)]
@@ -52,15 +53,6 @@ impl Percentiles {
     }
 }
 
-/// Jain's index of fairness: 1 where all have the same, 1/n where one has all. R. Jain, D. Chiu, W. Hawe, "A
-/// quantitative measure of fairness", DEC TR-301, 1984.
-pub(crate) fn jain(shares: impl Iterator<Item = f64> + Clone) -> f64 {
-    let n = shares.clone().count();
-    let sum: f64 = shares.clone().sum();
-    let squares: f64 = shares.map(|share| share * share).sum();
-    if squares == 0.0 { 1.0 } else { sum * sum / (n as f64 * squares) }
-}
-
 /// The events that happened in between.
 pub(crate) fn events(before: &[u64; Event::COUNT], after: &[u64; Event::COUNT]) -> Map<String, Value> {
     let change = |event: &Event| after[event.index()].wrapping_sub(before[event.index()]);
@@ -81,6 +73,7 @@ impl Report {
         }
         let acquisitions = tallies.iter().map(|tally| tally.acquisitions).sum();
         let violations = tallies.iter().map(|tally| tally.violations).sum();
+        let shares: Vec<_> = tallies.iter().map(|tally| tally.acquisitions as f64).collect();
         let elapsed = tallies.iter().map(|tally| tally.elapsed).max().unwrap_or(Duration::ZERO).as_secs_f64();
         let verdict = match (violations, lost_updates, stuck) {
             (0, 0, 0) => "ok",
@@ -96,7 +89,7 @@ impl Report {
             violations,
             lost_updates,
             throughput_ops_per_s: if elapsed > 0.0 { acquisitions as f64 / elapsed } else { 0.0 },
-            jain: jain(tallies.iter().map(|tally| tally.acquisitions as f64)),
+            jain: jain(&shares),
             acquire_ns: Percentiles::of(&waits),
             cpu_s: tallies.iter().map(|tally| tally.cpu).sum::<Duration>().as_secs_f64(),
             events,
@@ -129,17 +122,5 @@ impl fmt::Display for Report {
             "stuck" => writeln!(f, "STUCK: {} workers did not come back from the lock", self.stuck),
             _ => writeln!(f, "FAILED: this lock does not exclude"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fairness_of_known_shares() {
-        assert!((jain([5.0, 5.0, 5.0].into_iter()) - 1.0).abs() < 1e-12);
-        assert!((jain([9.0, 0.0, 0.0].into_iter()) - 1.0 / 3.0).abs() < 1e-12);
-        assert!((jain([0.0, 0.0].into_iter()) - 1.0).abs() < 1e-12);
     }
 }

@@ -8,11 +8,17 @@
 //! # Sub-word stores
 //!
 //! Racing atomics of different sizes on the same bytes are undefined behaviour in Rust
-//! (rust-lang/rust#128778), so every access to a lock word here is 32 bits wide. The one place where a
-//! narrower store is worth a locked instruction, the uncontended release, is
-//! [`AtomicU32::clear_low_byte_release`]: inline assembly per architecture, defined as an implementation
-//! of `fetch_and(!0xff, Release)` on the whole word. The model checkers, ThreadSanitizer builds
-//! (`--cfg no_asm`) and other architectures get that `fetch_and` itself.
+//! (rust-lang/rust#128778), so every access to a lock word here is 32 bits wide, with two exceptions in inline
+//! assembly, each defined as an implementation of an operation on the whole word:
+//!
+//! - [`AtomicU32::clear_low_byte_release`] is a `fetch_and(!0xff, Release)`: a plain byte store saves the
+//!   uncontended release its locked instruction.
+//! - [`AtomicU32::set_low_byte_acquire`] is a compare-exchange loop that sets bits 0-7 where they are 0. On x86-64 it
+//!   is one byte-wide compare-exchange, because a wider one right after that byte store cannot be
+//!   forwarded from it: it waits until the store has left the store buffer (6.0 instead of 2.3 ns for a pair).
+//!
+//! The model checkers, ThreadSanitizer builds (`--cfg no_asm`) and other architectures get the definitions
+//! themselves.
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the facade itself")]
 
@@ -150,13 +156,93 @@ impl AtomicU32 {
         #[cfg(any(no_asm, miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
         self.fetch_and(!0xff, Ordering::Release);
     }
+
+    /// Makes bits 0-7 a 1 if they are 0, whatever the other bits are, with Acquire; whether it did.
+    #[inline]
+    pub fn set_low_byte_acquire(&self) -> bool {
+        #[cfg(all(target_arch = "x86_64", not(any(no_asm, miri))))]
+        {
+            let done: u8;
+            // SAFETY: the address is that of a live, 4-byte aligned word; only its lowest byte is compared and
+            // written, in one locked instruction, as `set_low_byte_by_word` would.
+            unsafe {
+                core::arch::asm!(
+                    "lock cmpxchg byte ptr [{word}], {one}",
+                    "sete {done}",
+                    word = in(reg) self.0.as_ptr(),
+                    one = in(reg_byte) 1u8,
+                    done = lateout(reg_byte) done,
+                    inout("al") 0u8 => _,
+                    options(nostack),
+                );
+            }
+            done != 0
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(any(no_asm, miri)))))]
+        self.set_low_byte_by_word().is_ok()
+    }
+
+    /// Whether bits 8-31 are 0: a `Relaxed` load of the word, that no store to bits 0-7 delays.
+    #[inline]
+    pub fn high_bytes_are_zero(&self) -> bool {
+        #[cfg(all(target_arch = "x86_64", not(any(no_asm, miri))))]
+        {
+            let high: u32;
+            // SAFETY: the address is that of a live, 4-byte aligned word, of which bytes 1 to 3 are read; each
+            // load is single-copy atomic, and what they give together the word had, or passed through.
+            unsafe {
+                core::arch::asm!(
+                    "movzx {high:e}, word ptr [{word} + 2]",
+                    "shl {high:e}, 8",
+                    "mov {high:l}, byte ptr [{word} + 1]",
+                    word = in(reg) self.0.as_ptr(),
+                    high = out(reg) high,
+                    options(nostack, readonly),
+                );
+            }
+            high == 0
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(any(no_asm, miri)))))]
+        {
+            self.load(Ordering::Relaxed) & !0xff == 0
+        }
+    }
 }
 
+/// The definitions, where there is no assembly.
 #[cfg(any(loom, shuttle))]
 impl AtomicU32 {
     /// `fetch_and(!0xff, Release)`; unlike the shipped one it tells what it found.
     pub fn clear_low_byte_release(&self) -> u32 {
         self.fetch_and(!0xff, model::order(model::Fault::ReleaseIsRelaxed, Ordering::Release))
+    }
+
+    /// As the shipped one; unlike it, it tells what it found.
+    ///
+    /// # Errors
+    /// The word, where bits 0-7 are not 0.
+    pub fn set_low_byte_acquire(&self) -> Result<u32, u32> {
+        self.set_low_byte_by_word()
+    }
+
+    /// As the shipped one: a load of its own.
+    pub fn high_bytes_are_zero(&self) -> bool {
+        self.load(Ordering::Relaxed) & !0xff == 0
+    }
+}
+
+impl AtomicU32 {
+    /// What `set_low_byte_acquire` is defined as; gives the word before, or the one whose low byte is not 0.
+    #[allow(dead_code, reason = "there may be assembly for it")]
+    fn set_low_byte_by_word(&self) -> Result<u32, u32> {
+        let mut found = 0;
+        while found & 0xff == 0 {
+            match self.compare_exchange(found, found | 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(before) => return Ok(before),
+                Err(changed) => found = changed,
+            }
+        }
+        Err(found)
     }
 }
 
@@ -187,9 +273,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clearing_the_low_byte_leaves_the_others() {
+    fn the_low_byte_changes_and_the_others_do_not() {
         let word = AtomicU32::new(0xdead_beef);
+        assert!(!word.set_low_byte_acquire());
+        assert_eq!(word.load(Ordering::Relaxed), 0xdead_beef);
         word.clear_low_byte_release();
         assert_eq!(word.load(Ordering::Relaxed), 0xdead_be00);
+        assert!(word.set_low_byte_acquire());
+        assert_eq!(word.load(Ordering::Relaxed), 0xdead_be01);
+        assert_eq!(AtomicU32::new(0).set_low_byte_by_word(), Ok(0));
+        assert_eq!(AtomicU32::new(0x7f00).set_low_byte_by_word(), Ok(0x7f00));
+        assert_eq!(AtomicU32::new(0x7f03).set_low_byte_by_word(), Err(0x7f03));
+    }
+
+    #[test]
+    fn every_high_byte_is_looked_at() {
+        for bit in 0..32 {
+            assert_eq!(AtomicU32::new(1 << bit).high_bytes_are_zero(), bit < 8, "bit {bit}");
+        }
     }
 }

@@ -54,7 +54,7 @@ use crate::error::Corrupted;
 use crate::event::Event;
 use crate::per_cpu::{CpuId, Node, NodeId, OwnNode, node};
 use crate::primitive::{AtomicU32, Ordering, const_new, fence};
-use crate::qspinlock::{FREE, Head, LockWord, QWord, SLOW, Waiting, acquire_in_queue};
+use crate::qspinlock::{FREE, LockWord, QWord, SLOW, Waiting, acquire_in_queue};
 use crate::raw::{LockType, RawLock};
 
 /// Node state: spins, or is not in a queue.
@@ -166,11 +166,11 @@ impl<C: PvOps> Waiting<C> for Suspending {
         }
     }
 
-    fn wait_for_lock(word: &LockWord, cx: &C, mine: &OwnNode<'_>) -> Result<Head, Corrupted> {
+    fn wait_for_lock(word: &LockWord, cx: &C, mine: &OwnNode<'_>) -> Result<QWord, Corrupted> {
         let mut slept = false;
         loop {
             if let Some(owned) = spin_with_stealing_forbidden(word, cx) {
-                return Ok(Head::Owned(owned));
+                return Ok(owned);
             }
             // No entry while the next unlock has one to take out, nor while an unlock that has just done so
             // has yet to free the word: it will kick. [F]
@@ -182,7 +182,7 @@ impl<C: PvOps> Waiting<C> for Suspending {
                     // It was free, so now it is this CPU's.
                     entry.clear();
                     word.clear_slow();
-                    return Ok(Head::Owned(word.load(Ordering::Relaxed)));
+                    return Ok(word.load(Ordering::Relaxed));
                 }
             }
             cx.count(Event::PvWaitHead, 1);
@@ -207,10 +207,8 @@ fn spin_with_stealing_forbidden<C: PvOps>(word: &LockWord, cx: &C) -> Option<QWo
     word.set_pending();
     for _ in 0..cx.spin_threshold().max(1) {
         let seen = word.load(Ordering::Relaxed);
-        if seen.locked() == FREE
-            && let Some(owned) = word.try_lock_clear_pending(seen)
-        {
-            return Some(owned);
+        if seen.locked() == FREE && word.try_clear_pending_set_locked(seen) {
+            return Some(word.load(Ordering::Relaxed));
         }
         cx.relax();
     }

@@ -16,6 +16,11 @@
 //!                                :       | later ones            |         :
 //!   queue head, others behind    :     (*,x,y) --> (*,0,0) --> (*,0,1)     :
 //! ```
+//! A newcomer exchanges the locked byte alone, 0 -> 1, and then looks at the rest of the word: where somebody waits
+//! it takes that back, and queues. (A wider exchange would be exact, but two and a half times slower right after
+//! a release; see `primitive`.) So a waiter may see the lock taken for a moment, and takes it by an exchange
+//! that can fail.
+//!
 //! The owner is not named: `locked` is 1. A waiter beyond the second needs a node only while it waits,
 //! so a critical section may move, nest and end in any order.
 //!
@@ -33,7 +38,7 @@ mod queue;
 pub mod transitions;
 mod word;
 
-pub(crate) use queue::{Head, Waiting, acquire_in_queue};
+pub(crate) use queue::{Waiting, acquire_in_queue};
 pub use word::QWord;
 pub(crate) use word::{FREE, LockWord, SLOW};
 
@@ -70,8 +75,8 @@ impl RawQSpin {
     }
 
     #[cold]
-    fn acquire_slow<C: Context>(&self, cx: &C, seen: QWord) -> Result<(), Corrupted> {
-        if self.acquire_as_pending(cx, seen) {
+    fn acquire_slow<C: Context>(&self, cx: &C) -> Result<(), Corrupted> {
+        if self.acquire_as_pending(cx) {
             cx.count(Event::LockPending, 1);
             return Ok(());
         }
@@ -79,8 +84,8 @@ impl RawQSpin {
     }
 
     /// `0,0,1 -> 0,1,1 -> 0,1,0 -> 0,0,1`, or false where others wait already.
-    fn acquire_as_pending<C: Context>(&self, cx: &C, seen: QWord) -> bool {
-        if self.await_hand_over(cx, seen).is_contended() {
+    fn acquire_as_pending<C: Context>(&self, cx: &C) -> bool {
+        if self.await_hand_over(cx).is_contended() {
             return false;
         }
         let before = self.word.set_pending();
@@ -90,15 +95,18 @@ impl RawQSpin {
             }
             return false;
         }
-        while self.word.load(Ordering::Acquire).locked() != FREE {
+        loop {
+            let seen = self.word.load(Ordering::Relaxed);
+            if seen.locked() == FREE && self.word.try_clear_pending_set_locked(seen) {
+                return true;
+            }
             cx.relax();
         }
-        self.word.clear_pending_set_locked();
-        true
     }
 
     /// Lets a waiter that is between `0,1,0` and `0,0,1` finish, so that this one need not queue.
-    fn await_hand_over<C: Context>(&self, cx: &C, mut seen: QWord) -> QWord {
+    fn await_hand_over<C: Context>(&self, cx: &C) -> QWord {
+        let mut seen = self.word();
         let mut turns = HAND_OVER_TURNS;
         while seen.pending() && seen.locked() == FREE && !seen.has_tail() && turns > 0 {
             cx.relax();
@@ -125,11 +133,13 @@ impl<C: Context> Waiting<C> for Spinning {
         Ok(())
     }
 
-    fn wait_for_lock(word: &LockWord, cx: &C, _mine: &OwnNode<'_>) -> Result<Head, Corrupted> {
+    fn wait_for_lock(word: &LockWord, cx: &C, mine: &OwnNode<'_>) -> Result<QWord, Corrupted> {
         loop {
-            let seen = word.load(Ordering::Acquire);
-            if seen.is_open() {
-                return Ok(Head::Open(seen));
+            let seen = word.load(Ordering::Relaxed);
+            if seen.is_open()
+                && let Some(owned) = word.try_lock_as_head(seen, mine.id)
+            {
+                return Ok(owned);
             }
             cx.relax();
         }
@@ -149,21 +159,17 @@ unsafe impl LockType for RawQSpin {
     }
 }
 
-// SAFETY: the locked byte goes 0 -> 1 by compare-exchange from 0,0,0, or by the one who holds the pending
-// bit, or by the queue head while pending and locked are clear; there is one of each at most, and each
-// excludes the others. Orders: see "Memory order" above.
+// SAFETY: the locked byte goes 0 -> 1 by compare-exchange only, and back to 0 only by the one who did that.
+// Orders: see "Memory order" above.
 unsafe impl<C: Context> RawLock<C> for RawQSpin {
     #[inline]
     fn acquire(&self, cx: &C) -> Result<(), Corrupted> {
-        match self.word.try_lock() {
-            Ok(()) => Ok(()),
-            Err(seen) => self.acquire_slow(cx, seen),
-        }
+        if self.word.try_lock_low_byte() { Ok(()) } else { self.acquire_slow(cx) }
     }
 
     #[inline]
     fn try_acquire(&self, _cx: &C) -> bool {
-        self.word.try_lock().is_ok()
+        self.word.try_lock_low_byte()
     }
 
     #[inline]

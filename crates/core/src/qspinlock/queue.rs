@@ -24,14 +24,6 @@ use crate::per_cpu::{Node, NodeId, OwnNode, node};
 use crate::primitive::Ordering;
 use crate::qspinlock::word::{LockWord, QWord};
 
-/// What the queue head has when its wait is over.
-pub(crate) enum Head {
-    /// An open word, which only the head may take.
-    Open(QWord),
-    /// The lock itself, with the word as the head left it.
-    Owned(QWord),
-}
-
 /// How the waiters in the queue wait: spinning, or suspended by a hypervisor.
 pub(crate) trait Waiting<C: Context> {
     /// Last chance before a place in the queue is taken.
@@ -40,8 +32,8 @@ pub(crate) trait Waiting<C: Context> {
     /// Returns once `mine` is the head of the queue. `before` is the node ahead.
     fn wait_for_turn(cx: &C, mine: &OwnNode<'_>, before: NodeId) -> Result<(), Corrupted>;
 
-    /// Returns once the head may take the lock, or has it.
-    fn wait_for_lock(word: &LockWord, cx: &C, mine: &OwnNode<'_>) -> Result<Head, Corrupted>;
+    /// Returns once the head has the lock, with the word as it left it.
+    fn wait_for_lock(word: &LockWord, cx: &C, mine: &OwnNode<'_>) -> Result<QWord, Corrupted>;
 
     /// By the new owner, after `next` has become the head.
     fn new_head(_word: &LockWord, _cx: &C, _next: &Node, _id: NodeId) -> Result<(), Corrupted> {
@@ -67,17 +59,12 @@ pub(crate) fn acquire_in_queue<C: Context, W: Waiting<C>>(word: &LockWord, cx: &
         W::wait_for_turn(cx, &mine, before)?;
     }
 
-    let head = W::wait_for_lock(word, cx, &mine)?;
-    let (Head::Open(seen) | Head::Owned(seen)) = head;
-    if seen.is_tail(mine.id) && word.try_clear_tail_set_locked(seen) {
+    let owned = W::wait_for_lock(word, cx, &mine)?;
+    if !owned.has_tail() || owned.is_tail(mine.id) && word.try_clear_tail(owned) {
         return Ok(());
     }
-    if let Head::Open(_) = head {
-        word.set_locked();
-    }
 
-    // Somebody is behind: even where the exchange above failed on a passing pending bit, for whoever set
-    // that one queues next.
+    // Somebody is behind.
     let id = successor(cx, mine.node)?;
     let next = node(cpus, id)?;
     next.locked.store(1, Ordering::Release); // [C]

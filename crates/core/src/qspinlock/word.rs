@@ -131,18 +131,30 @@ impl LockWord {
         self.exchange(QWord(FREE), LOCKED, Ordering::Acquire)
     }
 
+    /// `0,0,0 -> 0,0,1` for a newcomer, at the least cost: only the locked byte is compared and exchanged.
+    ///
+    /// Where others wait, it may for a moment be `*,*,0 -> *,*,1`, which is taken back: who comes last does not
+    /// pass by. So everybody else must take the lock by an exchange that can fail.
+    #[inline]
+    pub(crate) fn try_lock_low_byte(&self) -> bool {
+        #[cfg(not(any(loom, shuttle)))]
+        let done = self.0.set_low_byte_acquire();
+        #[cfg(any(loom, shuttle))]
+        let done = self.0.set_low_byte_acquire().is_ok_and(|from| {
+            trace(QWord(from), QWord(from | LOCKED));
+            true
+        });
+        if done && !self.0.high_bytes_are_zero() {
+            self.unlock();
+            return false;
+        }
+        done
+    }
+
     /// `n,0,0 -> n,0,1`: past the queue, if there is one. `from` is open.
     #[inline]
     pub(crate) fn try_steal(&self, from: QWord) -> bool {
         self.exchange(from, from.0 | LOCKED, Ordering::Acquire).is_ok()
-    }
-
-    /// `n,1,0 -> n,0,1`: the paravirtual queue head takes the lock, and gives the word as it left it.
-    /// `from` is not locked.
-    #[inline]
-    pub(crate) fn try_lock_clear_pending(&self, from: QWord) -> Option<QWord> {
-        let to = from.0 & TAIL_MASK | LOCKED;
-        self.exchange(from, to, Ordering::Acquire).is_ok().then_some(QWord(to))
     }
 
     /// `*,*,y -> *,1,y`; gives the value before.
@@ -158,11 +170,10 @@ impl LockWord {
         trace(from, QWord(from.0 & !PENDING_MASK));
     }
 
-    /// `*,1,0 -> *,0,1`, in one step, by the one who set pending.
+    /// `*,1,0 -> *,0,1`, in one step, by the one who set pending. `from` is not locked.
     #[inline]
-    pub(crate) fn clear_pending_set_locked(&self) {
-        let from = QWord(self.0.fetch_add(LOCKED.wrapping_sub(PENDING), Ordering::Relaxed));
-        trace(from, QWord(from.0.wrapping_add(LOCKED).wrapping_sub(PENDING)));
+    pub(crate) fn try_clear_pending_set_locked(&self, from: QWord) -> bool {
+        self.exchange(from, from.0 & !PENDING_MASK | LOCKED, Ordering::Acquire).is_ok()
     }
 
     /// `p,x,y -> n,x,y`; gives the value before.
@@ -180,16 +191,18 @@ impl LockWord {
         }
     }
 
-    /// `n,0,0 -> 0,0,1`: the queue head is also its tail. `from` is open.
+    /// `n,0,0 -> 0,0,1` if the queue head `id` is also its tail, else `n,0,0 -> n,0,1`; gives the word as it is
+    /// then. `from` is open.
     #[inline]
-    pub(crate) fn try_clear_tail_set_locked(&self, from: QWord) -> bool {
-        self.exchange(from, LOCKED, Ordering::Relaxed).is_ok()
+    pub(crate) fn try_lock_as_head(&self, from: QWord, id: NodeId) -> Option<QWord> {
+        let to = if from.is_tail(id) { LOCKED } else { from.0 | LOCKED };
+        self.exchange(from, to, Ordering::Acquire).is_ok().then_some(QWord(to))
     }
 
-    /// `n,0,0 -> n,0,1`, by the queue head, to whom alone an open word is given.
+    /// `n,0,1 -> 0,0,1`: the queue head, who owns the lock, is also its tail.
     #[inline]
-    pub(crate) fn set_locked(&self) {
-        self.or(LOCKED, Ordering::Relaxed);
+    pub(crate) fn try_clear_tail(&self, from: QWord) -> bool {
+        self.exchange(from, from.0 & !TAIL_MASK, Ordering::Relaxed).is_ok()
     }
 
     fn or(&self, bits: u32, order: Ordering) -> QWord {

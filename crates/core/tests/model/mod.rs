@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crosslock_core::primitive::{AtomicU32, Ordering};
-use crosslock_core::{Context, CpuId, HashEntry, LockKey, PerCpu, PvOps, RawLock};
+use crosslock_core::{Context, CpuId, HashEntry, LockKey, LockType, PerCpu, PvOps, RawLock};
 
 #[cfg(loom)]
 use loom::cell::UnsafeCell;
@@ -184,3 +184,77 @@ pub(crate) fn all_sections_count<L: RawLock<Cpu> + Send + 'static>(
     assert_eq!(counter.get(), cpus * rounds);
     assert!(machine.hash.iter().all(|entry| entry.lock().is_none()), "an entry is left in the lock hash");
 }
+
+/// All changes of the lock word that are possible; none for locks without such a word.
+///
+/// Tails are `0`, `n` and, where another takes its place, `m`.
+pub(crate) fn diagram<L: LockType>() -> &'static [&'static str] {
+    match L::NAME {
+        "qspinlock" => &QSPINLOCK,
+        "pvqspinlock" => &PVQSPINLOCK,
+        _ => &[],
+    }
+}
+
+const QSPINLOCK: [&str; 29] = [
+    "0,0,0 -> 0,0,1", // uncontended acquire
+    "0,0,1 -> 0,0,0", // release
+    "0,0,1 -> 0,1,1", // second contender
+    "0,1,1 -> 0,1,0", // release
+    "0,1,0 -> 0,0,1", // pending takes over
+    "0,0,0 -> 0,1,0", // pending set just after the release
+    "0,1,1 -> 0,1,1", // a third finds pending set ...
+    "0,1,0 -> 0,1,0",
+    "0,0,0 -> n,0,0", // ... and queues, whatever the rest of the word is
+    "0,0,1 -> n,0,1",
+    "0,1,0 -> n,1,0",
+    "0,1,1 -> n,1,1",
+    "n,0,0 -> m,0,0",
+    "n,0,1 -> m,0,1",
+    "n,1,0 -> m,1,0",
+    "n,1,1 -> m,1,1",
+    "n,0,1 -> n,0,0", // release, or a newcomer takes back
+    "n,1,1 -> n,1,0",
+    "n,1,0 -> n,0,1", // pending takes over
+    "n,0,0 -> 0,0,1", // queue head, alone
+    "n,0,0 -> n,0,1", // queue head, others behind; or a newcomer, for a moment
+    "n,0,0 -> n,1,0", // pending set too late ...
+    "n,0,1 -> n,1,1",
+    "n,1,0 -> n,0,0", // ... and taken back
+    "n,1,1 -> n,0,1",
+    "n,1,0 -> n,1,0", // another finds such a one set
+    "n,1,1 -> n,1,1",
+    "0,1,0 -> 0,1,1", // a newcomer, for a moment
+    "n,1,0 -> n,1,1",
+];
+
+/// 3 is SLOW; pending means that the head spins.
+const PVQSPINLOCK: [&str; 27] = [
+    "0,0,0 -> 0,0,1", // uncontended acquire
+    "0,0,1 -> 0,0,0", // release
+    "0,0,0 -> n,0,0", // queues, whatever the rest of the word is
+    "0,0,1 -> n,0,1",
+    "n,0,0 -> m,0,0",
+    "n,0,1 -> m,0,1",
+    "n,0,3 -> m,0,3",
+    "n,1,0 -> m,1,0",
+    "n,1,1 -> m,1,1",
+    "n,1,3 -> m,1,3",
+    "n,0,0 -> n,0,1", // steals: nobody spins at the head
+    "n,0,0 -> n,1,0", // head starts to spin: no stealing
+    "n,0,1 -> n,1,1",
+    "n,0,3 -> n,1,3",
+    "n,1,0 -> n,0,1", // head takes the lock
+    "n,0,1 -> 0,0,1", // nobody behind: clears the tail
+    "n,1,0 -> n,0,0", // head gives up spinning
+    "n,1,1 -> n,0,1",
+    "n,1,3 -> n,0,3",
+    "n,0,1 -> n,0,3", // head, or owner for it, asks to be kicked
+    "n,1,1 -> n,1,3",
+    "n,0,0 -> n,0,3", // too late, the lock is free: the head has it
+    "n,0,3 -> n,0,1",
+    "n,0,1 -> n,0,0", // release
+    "n,1,1 -> n,1,0",
+    "n,0,3 -> n,0,0", // release, and kick
+    "n,1,3 -> n,1,0",
+];

@@ -4,15 +4,15 @@ use serde::Serialize;
 
 /// One figure over all rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) min: f64,
-    pub(super) max: f64,
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
 impl Spread {
     /// `None` of nothing.
-    pub(super) fn of(rounds: &[f64]) -> Option<Self> {
+    pub(crate) fn of(rounds: &[f64]) -> Option<Self> {
         let mut sorted = rounds.to_vec();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
@@ -21,7 +21,7 @@ impl Spread {
 }
 
 /// The median, or 0 of nothing.
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     median_of_sorted(&values)
 }
@@ -35,21 +35,21 @@ fn median_of_sorted(sorted: &[f64]) -> f64 {
 }
 
 /// Round by round, the one to the other; what disturbs a whole round cancels out.
-pub(super) fn ratios(figures: &[f64], references: &[f64]) -> Vec<f64> {
+pub(crate) fn ratios(figures: &[f64], references: &[f64]) -> Vec<f64> {
     figures.iter().zip(references).map(|(figure, reference)| figure / reference).collect()
 }
 
 /// Jain's index of fairness: 1 where all have the same, 1/n where one has all.
 ///
 /// R. Jain, D. Chiu, W. Hawe, "A quantitative measure of fairness", DEC TR-301, 1984.
-pub(super) fn jain(shares: &[f64]) -> f64 {
+pub(crate) fn jain(shares: &[f64]) -> f64 {
     let sum: f64 = shares.iter().sum();
     let squares: f64 = shares.iter().map(|share| share * share).sum();
     if squares == 0.0 { 1.0 } else { sum * sum / (shares.len() as f64 * squares) }
 }
 
 /// The largest share by the smallest: infinite where somebody starved.
-pub(super) fn max_by_min(shares: &[f64]) -> f64 {
+pub(crate) fn max_by_min(shares: &[f64]) -> f64 {
     let max = shares.iter().copied().fold(0.0, f64::max);
     let min = shares.iter().copied().fold(f64::INFINITY, f64::min);
     if max == 0.0 { 1.0 } else { max / min }
