@@ -48,7 +48,7 @@ fn corrupted(error: Corrupted) -> ! {
 
 macro_rules! raw_mutex {
     ($($lock:ident),*) => {$(
-        // SAFETY: RawLock excludes; GuardNotSend keeps the release on the CPU that acquired.
+        // SAFETY: RawLock excludes; GuardNoSend keeps the release on the CPU that acquired.
         unsafe impl<C, H> lock_api::RawMutex for Api<crate::$lock, C, H>
         where
             C: ConstContext,

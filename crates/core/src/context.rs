@@ -7,11 +7,15 @@ use crate::pvqspinlock::{HashEntry, LockKey};
 
 /// The running CPU, as the locks see it: who it is, where everybody's nodes are, how it spins.
 ///
-/// Only slow paths ask. All users of a lock must give the same [`Context::per_cpu`] memory, mapped
-/// anywhere, and no two that run at once may give the same [`Context::cpu`].
-pub trait Context {
-    /// The number of the CPU that this code runs on, which stays the same until the lock call returns;
-    /// `None` if it has none, then it waits without a place in the queue.
+/// Only slow paths ask.
+///
+/// # Safety
+/// No two that run at once give the same [`Context::cpu`], and it stays the same until the lock call that asked
+/// for it returns. All users of a lock give the same [`Context::per_cpu`] memory, mapped anywhere, and
+/// nobody but the locks writes it.
+pub unsafe trait Context {
+    /// The number of the CPU that this code runs on; `None` if it has none, then it waits without a place in
+    /// the queue.
     fn cpu(&self) -> Option<CpuId>;
 
     /// The nodes of all CPUs.
@@ -32,7 +36,8 @@ pub trait Context {
 
 /// Waiting without burning the CPU: what a paravirtual lock asks of its hypervisor, or of the scheduler.
 ///
-/// The names are those of the Linux kernel (`pv_wait`, `pv_kick`, `vcpu_is_preempted`).
+/// The names are those of the Linux kernel (`pv_wait`, `pv_kick`, `vcpu_is_preempted`). Nothing here can break
+/// mutual exclusion; a wait that misses its kick can stop progress.
 pub trait PvOps: Context {
     /// Suspends this CPU while `word & mask == value`, until it is kicked.
     ///

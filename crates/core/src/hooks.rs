@@ -9,7 +9,8 @@ use core::panic::Location;
 use crate::error::Corrupted;
 use crate::raw::RawLock;
 
-/// Told of every lock operation, with the caller's source location.
+/// Told of every lock operation, with the caller's source location; where a guard is dropped, which has no
+/// caller, that is the guard's own. They must not panic: a lock that was acquired would stay so.
 ///
 /// `lock` is the address of the lock's word in this process.
 pub trait Hooks {
@@ -28,6 +29,11 @@ pub trait Hooks {
 
     /// The caller owns the lock.
     fn acquired(&self, lock: usize, at: &'static Location<'static>) {
+        let _ = (lock, at);
+    }
+
+    /// The lock is damaged ([`Corrupted`]): what [`Hooks::acquire`] announced does not come.
+    fn abandoned(&self, lock: usize, at: &'static Location<'static>) {
         let _ = (lock, at);
     }
 
@@ -63,7 +69,7 @@ pub fn acquire_hooked<L: RawLock<C>, C, H: Hooks>(lock: &L, cx: &C, hooks: &H) -
     hooks.acquire(name, at, false);
     if !lock.try_acquire(cx) {
         hooks.contended(name, at);
-        lock.acquire(cx)?;
+        lock.acquire(cx).inspect_err(|_| hooks.abandoned(name, at))?;
     }
     hooks.acquired(name, at);
     Ok(())

@@ -19,7 +19,7 @@ use core::fmt;
 
 use crate::context::Context;
 use crate::error::Corrupted;
-use crate::per_cpu::{NodeId, OwnNode, node};
+use crate::per_cpu::{Node, NodeId, OwnNode, PerCpu, node};
 use crate::primitive::{AtomicU32, Ordering, const_new};
 use crate::raw::{LockType, RawLock};
 
@@ -57,23 +57,38 @@ impl RawMcs {
             }
             return Ok(());
         };
-        // Release: publishes the node's initial state to the successor, who finds us here.
-        // Acquire: the predecessor's node is initialised, and where the lock was free, pairs with `release`.
-        let before = self.tail.swap(mine.id.bits(), Ordering::AcqRel);
-        match before {
+        match self.exchange_tail(cx.per_cpu(), mine.id)? {
             FREE => {}
             HELD => {
                 self.next.store(mine.id.bits(), Ordering::Release);
                 self.wait_for_turn(cx, &mine);
             }
             waiter => {
-                let before = NodeId::from_bits(waiter)?.ok_or(Corrupted::NoSuchNode { bits: waiter })?;
-                node(cx.per_cpu(), before)?.next.store(mine.id.bits(), Ordering::Release);
+                named_node(cx.per_cpu(), waiter)?.next.store(mine.id.bits(), Ordering::Release);
                 self.wait_for_turn(cx, &mine);
             }
         }
         self.leave_node(cx, &mine);
         Ok(())
+    }
+
+    /// Becomes the last waiter; gives the tail before, which is refused if it names no other waiter's node.
+    fn exchange_tail(&self, cpus: &[PerCpu], id: NodeId) -> Result<u32, Corrupted> {
+        let mut before = self.tail.load(Ordering::Relaxed);
+        loop {
+            if before != FREE && before != HELD {
+                named_node(cpus, before)?;
+                if before == id.bits() {
+                    return Err(Corrupted::NoSuchNode { bits: before });
+                }
+            }
+            // Release: publishes the node's initial state to the successor, who finds us here.
+            // Acquire: the predecessor's node is initialised, and where the lock was free, pairs with `release`.
+            match self.tail.compare_exchange(before, id.bits(), Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(before) => return Ok(before),
+                Err(found) => before = found,
+            }
+        }
     }
 
     fn wait_for_turn<C: Context>(&self, cx: &C, mine: &OwnNode<'_>) {
@@ -87,7 +102,7 @@ impl RawMcs {
     fn leave_node<C: Context>(&self, cx: &C, mine: &OwnNode<'_>) {
         // Relaxed: `next` belongs to the owner until a successor finds HELD in the tail.
         self.next.store(0, Ordering::Relaxed);
-        if mine.node.next.load(Ordering::Acquire) == 0
+        if mine.node.next.load(Ordering::Relaxed) == 0
             // Release: whoever finds HELD writes `next`, after the store above.
             && self
                 .tail
@@ -99,6 +114,11 @@ impl RawMcs {
         let next = wait_nonzero(cx, &mine.node.next);
         self.next.store(next, Ordering::Relaxed);
     }
+}
+
+/// The node that `bits` names.
+fn named_node(cpus: &[PerCpu], bits: u32) -> Result<&Node, Corrupted> {
+    node(cpus, NodeId::from_bits(bits)?.ok_or(Corrupted::NoSuchNode { bits })?)
 }
 
 /// Waits for a link that somebody who has swapped the tail is about to write.
@@ -145,15 +165,17 @@ unsafe impl<C: Context> RawLock<C> for RawMcs {
 
     #[inline]
     unsafe fn release(&self, cx: &C) -> Result<(), Corrupted> {
-        if self.next.load(Ordering::Relaxed) == 0
-            && self.tail.compare_exchange(HELD, FREE, Ordering::Release, Ordering::Relaxed).is_ok()
-        {
-            return Ok(());
+        if self.next.load(Ordering::Relaxed) == 0 {
+            match self.tail.compare_exchange(HELD, FREE, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(FREE) => return Err(Corrupted::NotHeld { word: FREE }),
+                // Somebody has queued, and is about to link itself, if it exists.
+                Err(last) => named_node(cx.per_cpu(), last).map(|_| ())?,
+            }
         }
         let next = wait_nonzero(cx, &self.next);
-        let next = NodeId::from_bits(next)?.ok_or(Corrupted::NoSuchNode { bits: next })?;
         // Release: pairs with the Acquire in `wait_for_turn`.
-        node(cx.per_cpu(), next)?.locked.store(1, Ordering::Release);
+        named_node(cx.per_cpu(), next)?.locked.store(1, Ordering::Release);
         Ok(())
     }
 }

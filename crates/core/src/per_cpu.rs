@@ -14,7 +14,7 @@ use core::num::NonZeroU16;
 use crate::context::Context;
 use crate::error::Corrupted;
 use crate::event::Event;
-use crate::primitive::{AtomicU32, AtomicU64, Ordering, const_new};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, const_new, signal_fence};
 
 /// Nodes of each CPU: one for each context that can interrupt the one below it.
 pub const NODES_PER_CPU: usize = 4;
@@ -132,7 +132,7 @@ impl Node {
 #[derive(Debug)]
 pub struct PerCpu {
     nodes: [Node; NODES_PER_CPU],
-    /// How many nodes are in use; written by this CPU alone.
+    /// How many nodes are in use; written by this CPU alone, read by who looks for the dead.
     depth: AtomicU32,
     kicks: Kicks,
 }
@@ -190,11 +190,21 @@ pub(crate) fn node(cpus: &[PerCpu], id: NodeId) -> Result<&Node, Corrupted> {
     cpu.nodes.get(id.index()).ok_or(Corrupted::NoSuchNode { bits: id.bits() })
 }
 
+/// Refuses a predecessor that does not exist, or that is the node itself: who linked itself behind it would wait for
+/// ever, and might be linked to by others.
+pub(crate) fn check_predecessor(cpus: &[PerCpu], before: NodeId, mine: NodeId) -> Result<(), Corrupted> {
+    if before == mine {
+        return Err(Corrupted::NoSuchNode { bits: before.bits() });
+    }
+    node(cpus, before).map(|_| ())
+}
+
 /// A node of the running CPU, taken for one wait and given back on drop.
 ///
 /// Nodes are taken and given back like a stack. An interrupt that takes the next one between the load
-/// and the store of `depth` gives it back before it returns, so neither needs to be one atomic step;
-/// nobody else touches `depth`, so `Relaxed` is enough.
+/// and the store of `depth` gives it back before it returns, so neither needs to be one atomic step; and
+/// nobody else writes `depth`. What an interrupt must find in order is kept so by [`signal_fence`]: the node is
+/// ours before it is written, and out of every queue before it is given back.
 #[derive(Debug)]
 pub(crate) struct OwnNode<'a> {
     pub(crate) node: &'a Node,
@@ -220,6 +230,7 @@ impl<'a> OwnNode<'a> {
         let node = nodes.get(index as usize)?;
         let id = NodeId::new(cpu, index as usize)?;
         depth.store(index + 1, Ordering::Relaxed);
+        signal_fence();
         node.next.store(0, Ordering::Relaxed);
         node.locked.store(0, Ordering::Relaxed);
         node.state.store(0, Ordering::Relaxed);
@@ -229,6 +240,7 @@ impl<'a> OwnNode<'a> {
 
 impl Drop for OwnNode<'_> {
     fn drop(&mut self) {
+        signal_fence();
         #[expect(clippy::cast_possible_truncation, reason = "an index below NODES_PER_CPU")]
         self.depth.store(self.id.index() as u32, Ordering::Relaxed);
     }

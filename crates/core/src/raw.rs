@@ -13,7 +13,7 @@ pub unsafe trait LockType: Default + Sync {
     /// What the lock is called in commands, segments and reports.
     const NAME: &'static str;
 
-    /// Whether somebody holds the lock; old news when it arrives.
+    /// Whether somebody holds the lock, or waits for it; old news when it arrives.
     fn is_locked(&self) -> bool;
 
     /// Says what the first 32 bits of such a lock mean, whatever they are.
@@ -37,7 +37,7 @@ pub unsafe trait RawLock<C>: LockType {
     ///
     /// # Errors
     /// [`Corrupted`] where the memory of the lock holds what no correct user writes. The caller does not
-    /// own the lock then.
+    /// own the lock then, and nobody may get it any more: the lock is to be given up.
     fn acquire(&self, cx: &C) -> Result<(), Corrupted>;
 
     /// Takes the lock if it is free now; never waits.

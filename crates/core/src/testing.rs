@@ -6,7 +6,8 @@ use crate::{Context, CpuId, PerCpu};
 #[derive(Debug, Default)]
 pub(crate) struct Cpu([PerCpu; 1]);
 
-impl Context for Cpu {
+// SAFETY: used by one thread at a time.
+unsafe impl Context for Cpu {
     fn cpu(&self) -> Option<CpuId> {
         CpuId::new(0)
     }

@@ -16,7 +16,7 @@ use std::process::Command;
 
 use crosslock_core::primitive::model::{Fault, bound_spins, inject};
 use crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket, transitions};
-use model::{Cpu, Machine, all_sections_count, diagram};
+use model::{Cpu, Machine, a_second_lock_counts, all_sections_count, diagram, trying_counts};
 
 const SPINS: u32 = 4;
 
@@ -27,12 +27,16 @@ fn explore<L: RawLock<Cpu> + Send + 'static>(
     rounds: usize,
     switches: Option<usize>,
 ) {
+    explore_body::<L>(switches, move || all_sections_count::<L>(machine(), cpus, rounds));
+}
+
+fn explore_body<L: RawLock<Cpu>>(switches: Option<usize>, body: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = switches;
     builder.max_branches = 10_000;
     builder.check(move || {
         bound_spins(SPINS);
-        all_sections_count::<L>(machine(), cpus, rounds);
+        body();
     });
     let strange: Vec<_> =
         transitions::take().into_iter().filter(|seen| !diagram::<L>().contains(&&**seen)).collect();
@@ -71,6 +75,25 @@ fn two_cpus_take_qspinlock() {
 fn two_cpus_take_pvqspinlock() {
     check::<RawPvQSpin>(2, 1, None);
     check::<RawPvQSpin>(2, 2, Some(5));
+}
+
+#[test]
+fn who_tries_sees_what_was_done_before() {
+    explore_body::<RawTas>(None, trying_counts::<RawTas>);
+    explore_body::<RawTicket>(None, trying_counts::<RawTicket>);
+    explore_body::<RawMcs>(None, trying_counts::<RawMcs>);
+    explore_body::<RawQSpin>(None, trying_counts::<RawQSpin>);
+    explore_body::<RawPvQSpin>(None, trying_counts::<RawPvQSpin>);
+}
+
+#[test]
+fn a_node_serves_one_lock_after_another() {
+    explore_body::<RawMcs>(Some(3), || a_second_lock_counts::<RawMcs>(Machine::new(2), 2));
+    explore_body::<RawQSpin>(Some(3), || a_second_lock_counts::<RawQSpin>(Machine::new(2), 2));
+    explore_body::<RawPvQSpin>(Some(3), || a_second_lock_counts::<RawPvQSpin>(Machine::new(2), 2));
+    explore_body::<RawPvQSpin>(Some(2), || {
+        a_second_lock_counts::<RawPvQSpin>(Machine::that_sleeps_at_once(3), 3)
+    });
 }
 
 #[test]

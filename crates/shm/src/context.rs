@@ -11,7 +11,9 @@ use crate::segment::SegmentContext;
 /// The waiters are in different processes.
 const SHARED: futex::Flags = futex::Flags::empty();
 
-impl Context for SegmentContext {
+// SAFETY: a slot is leased to one thread until it ends; the table is one for all who map the segment. A hostile
+// peer may write it: it can break exclusion anyway, by writing the word.
+unsafe impl Context for SegmentContext {
     /// `None` where all slots are taken, where the segment is read-only, and in the last moments of a thread.
     fn cpu(&self) -> Option<CpuId> {
         self.slot_or_register()

@@ -54,7 +54,7 @@ pub struct Mutex<T, L = RawPvQSpin, H = NoHooks> {
     lock: NonNull<L>,
     data: NonNull<AtomicU64>,
     hooks: H,
-    /// What a release found that could tell nobody.
+    /// What a release found that could tell nobody; other handles on the same mutex do not know of it.
     corrupted: OnceLock<Corrupted>,
     holds: PhantomData<fn(T) -> T>,
 }
@@ -195,8 +195,10 @@ impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> Mutex<T, L, H> {
     #[track_caller]
     pub fn lock(&self) -> Result<Guard<'_, T, L, H>> {
         self.check()?;
-        acquire_hooked(self.raw(), self.segment.inner(), &self.hooks)?;
-        Ok(self.guard())
+        match acquire_hooked(self.raw(), self.segment.inner(), &self.hooks) {
+            Ok(()) => Ok(self.guard()),
+            Err(found) => Err(self.remember(found)),
+        }
     }
 
     /// Takes the lock if it is free now; never waits.
@@ -216,6 +218,14 @@ impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> Mutex<T, L, H> {
         self.corrupted.get().map_or(Ok(()), |&found| Err(found.into()))
     }
 
+    /// A damaged lock stays so: who tried it once does not touch it again.
+    #[cold]
+    fn remember(&self, found: Corrupted) -> Error {
+        // The first one tells enough.
+        let _ = self.corrupted.set(found);
+        found.into()
+    }
+
     #[inline]
     fn guard(&self) -> Guard<'_, T, L, H> {
         Guard { mutex: self, generation: generation(), not_send: PhantomData }
@@ -231,8 +241,8 @@ impl<T, L: fmt::Debug + LockType, H> fmt::Debug for Mutex<T, L, H> {
 /// The right to the data of a locked [`Mutex`]; releases the lock on drop.
 ///
 /// Values are copied in and out: a peer that writes without the lock cannot do worse than give this program
-/// wrong values. The guard cannot be sent to another thread. After a fork the child's copy of it is dead:
-/// the lock is the parent's.
+/// wrong values. The guard cannot be sent to another thread. After a fork the child's copy of it is dead: the lock
+/// is the parent's. All methods of such a copy panic, except that dropping it does nothing.
 ///
 /// ```compile_fail
 /// fn send(_: impl Send) {}
@@ -254,12 +264,14 @@ impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> Guard<'_, T, L, H> {
     #[inline]
     #[must_use]
     pub fn get(&self) -> T {
+        self.check_generation();
         copy::load(self.mutex.words())
     }
 
     /// Overwrites the data.
     #[inline]
     pub fn set(&mut self, value: T) {
+        self.check_generation();
         copy::store(self.mutex.words(), &value);
     }
 
@@ -277,17 +289,19 @@ impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> Guard<'_, T, L, H> {
     #[inline]
     #[must_use]
     pub fn words(&self) -> &[AtomicU64] {
+        self.check_generation();
         self.mutex.words()
     }
 
     /// The data in place.
     ///
     /// # Safety
-    /// Every process that maps the segment keeps the lock's protocol: nobody writes the data without holding
-    /// the lock, as long as the reference lives.
+    /// As long as the reference lives, nobody writes the data, in this process (by [`Guard::words`] or
+    /// [`Mutex::words`]) or in any other: all who map the segment keep the lock's protocol.
     #[inline]
     #[must_use]
     pub unsafe fn as_ref(&self) -> &T {
+        self.check_generation();
         // SAFETY: inside the mapping and aligned to a line; all bytes are a `T`; that nobody writes is the
         // caller's to ensure.
         unsafe { self.mutex.data.cast().as_ref() }
@@ -296,10 +310,11 @@ impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> Guard<'_, T, L, H> {
     /// The data in place, to be changed.
     ///
     /// # Safety
-    /// As [`Guard::as_ref`], and nobody reads the data without holding the lock.
+    /// As [`Guard::as_ref`], and as long as the reference lives nobody reads the data either, other than by it.
     #[inline]
     #[must_use]
     pub unsafe fn as_mut(&mut self) -> &mut T {
+        self.check_generation();
         // SAFETY: inside the mapping and aligned to a line; all bytes are a `T`; that nobody else looks is
         // the caller's to ensure.
         unsafe { self.mutex.data.cast().as_mut() }
@@ -314,7 +329,14 @@ impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> Guard<'_, T, L, H> {
     #[track_caller]
     pub fn unlock(self) -> Result<()> {
         let guard = core::mem::ManuallyDrop::new(self);
+        guard.check_generation();
         guard.release().map_err(Error::from)
+    }
+
+    /// Panics in the child of a fork: a mistake of this program, which no peer can provoke.
+    #[inline]
+    fn check_generation(&self) {
+        assert!(self.generation == generation(), "this guard is the parent's; a forked child must lock anew");
     }
 
     #[inline]
@@ -327,8 +349,7 @@ impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> Guard<'_, T, L, H> {
         // SAFETY: a guard is made by a successful acquire of this thread only, and released once.
         let released = unsafe { release_hooked(self.mutex.raw(), segment.inner(), hooks) };
         released.inspect_err(|&found| {
-            // The first one tells enough.
-            let _ = self.mutex.corrupted.set(found);
+            self.mutex.remember(found);
         })
     }
 }

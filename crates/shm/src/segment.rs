@@ -74,7 +74,7 @@ impl Segment {
         Err(Error::NotFound { segment: self.0.label.clone() })
     }
 
-    /// The context in which locks that lie in this segment run.
+    /// The context in which locks that lie in this segment run. For no others: a lock is named by its offset.
     ///
     /// # Errors
     /// [`Error::ReadOnly`].

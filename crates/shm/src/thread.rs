@@ -71,7 +71,8 @@ impl ConstContext for ThreadContext {
     const CONTEXT: Self = Self;
 }
 
-impl Context for ThreadContext {
+// SAFETY: a number is taken by one thread, kept until it ends, and the table is written by locks only.
+unsafe impl Context for ThreadContext {
     /// `None` beyond 1024 threads that wait at once, and in the last moments of a thread.
     fn cpu(&self) -> Option<CpuId> {
         NUMBER.try_with(|number| number.0).ok().flatten()

@@ -256,6 +256,14 @@ pub fn fence(order: Ordering) {
     imp::fence(order);
 }
 
+/// Keeps the compiler from moving memory accesses across, as seen by an interrupt or signal on this CPU.
+#[inline]
+pub fn signal_fence() {
+    // The model checkers know no interrupts.
+    #[cfg(not(any(loom, shuttle)))]
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+}
+
 /// Tells the CPU (or the model checker) that this is a spin loop.
 #[inline]
 pub fn spin_hint() {

@@ -70,7 +70,8 @@ impl HashEntry {
 
     /// Takes the entry out of the hash.
     pub(super) fn clear(&self) {
-        // Release: pairs with the Acquire of the next `insert`; our reads of `node` are over.
+        // Release: pairs with the Acquire of the next `insert`; our reads of `node` are over. (loom cannot show
+        // a store that overtakes an earlier load, so this pair is argued, not checked.)
         self.key.store(0, Ordering::Release);
     }
 }

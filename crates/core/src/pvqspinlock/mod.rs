@@ -7,8 +7,8 @@
 //!   locked   0 free, 1 locked, 3 = SLOW: locked, and the queue head is (about to be) asleep and hashed
 //!   pending  the queue head is spinning: nobody may steal the lock
 //!
-//!   newcomer   steal while (n,0,0); stay while (n,0,1), that is while a queue is there but its head sleeps;
-//!              else queue
+//!   newcomer   steal while (n,0,0); stay for a while at (n,0,1), that is while a queue is there but its head
+//!              sleeps; else queue
 //!   in queue   spin; sleep on node.state            RUNNING -> HALTED
 //!   head       set pending, spin for the lock; clear pending, hash, locked 1 -> 3, sleep on the word
 //!   owner      after handing the head over: if that one is HALTED, hash it and make locked 3 on its behalf
@@ -40,8 +40,8 @@
 //!   read state (Acquire)      <--------  state = RUNNING (Release)   [F] who reads RUNNING reads a word
 //!   read word                            locked = 0                      no older than SLOW: no second entry
 //! ```
-//! The rest is as in `qspinlock`. After Linux kernel/locking/qspinlock_paravirt.h; [D] and [E], lost kicks
-//! included, are checked to the end by `tests/loom.rs`.
+//! The rest is as in `qspinlock`. After Linux kernel/locking/qspinlock_paravirt.h. `tests/loom.rs` explores [D] to
+//! [G], lost kicks included, within the bounds named there.
 
 mod hash;
 
@@ -117,9 +117,9 @@ impl RawPvQSpin {
 struct Suspending;
 
 impl<C: PvOps> Waiting<C> for Suspending {
-    /// Hybrid of unfair and fair: steals as long as the queue head does not forbid it.
+    /// Hybrid of unfair and fair: steals as long as the queue head does not forbid it, for a while.
     fn take_before_queuing(word: &LockWord, cx: &C) -> bool {
-        loop {
+        for _ in 0..cx.spin_threshold().max(1) {
             let seen = word.load(Ordering::Relaxed);
             if seen.is_open() && word.try_steal(seen) {
                 cx.count(Event::PvLockStealing, 1);
@@ -130,6 +130,7 @@ impl<C: PvOps> Waiting<C> for Suspending {
             }
             cx.relax();
         }
+        false
     }
 
     fn wait_for_turn(cx: &C, mine: &OwnNode<'_>, before: NodeId) -> Result<(), Corrupted> {
@@ -189,6 +190,8 @@ impl<C: PvOps> Waiting<C> for Suspending {
             cx.count(Event::PvWaitAgain, u64::from(slept));
             wait(cx, word.atomic(), LOCKED_MASK, SLOW);
             slept = true;
+            // Where the owner has announced an entry, but not yet made it, there was nothing to wait for.
+            cx.relax();
         }
     }
 
@@ -205,10 +208,14 @@ impl<C: PvOps> Waiting<C> for Suspending {
 /// The queue head's turn at the word, with the pending bit set; the word if it got the lock.
 fn spin_with_stealing_forbidden<C: PvOps>(word: &LockWord, cx: &C) -> Option<QWord> {
     word.set_pending();
-    for _ in 0..cx.spin_threshold().max(1) {
+    let mut turns = 0..cx.spin_threshold();
+    loop {
         let seen = word.load(Ordering::Relaxed);
         if seen.locked() == FREE && word.try_clear_pending_set_locked(seen) {
             return Some(word.load(Ordering::Relaxed));
+        }
+        if turns.next().is_none() {
+            break;
         }
         cx.relax();
     }

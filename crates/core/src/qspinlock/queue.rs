@@ -54,19 +54,34 @@ pub(crate) fn acquire_in_queue<C: Context, W: Waiting<C>>(word: &LockWord, cx: &
     }
 
     cx.count(Event::LockSlowpath, 1);
-    if let Some(before) = word.exchange_tail(mine.id).tail()? {
-        node(cpus, before)?.next.store(mine.id.bits(), Ordering::Release); // [B]
-        W::wait_for_turn(cx, &mine, before)?;
+    let before = word.exchange_tail(cpus, mine.id)?;
+    let result = take_turn::<C, W>(word, cx, &mine, before);
+    if result.is_err() {
+        // Others may point at the node from now on.
+        core::mem::forget(mine);
     }
+    result
+}
 
-    let owned = W::wait_for_lock(word, cx, &mine)?;
+/// From the end of the queue, behind `before`, to the lock.
+fn take_turn<C: Context, W: Waiting<C>>(
+    word: &LockWord,
+    cx: &C,
+    mine: &OwnNode<'_>,
+    before: Option<NodeId>,
+) -> Result<(), Corrupted> {
+    if let Some(before) = before {
+        node(cx.per_cpu(), before)?.next.store(mine.id.bits(), Ordering::Release); // [B]
+        W::wait_for_turn(cx, mine, before)?;
+    }
+    let owned = W::wait_for_lock(word, cx, mine)?;
     if !owned.has_tail() || owned.is_tail(mine.id) && word.try_clear_tail(owned) {
         return Ok(());
     }
 
     // Somebody is behind.
     let id = successor(cx, mine.node)?;
-    let next = node(cpus, id)?;
+    let next = node(cx.per_cpu(), id)?;
     next.locked.store(1, Ordering::Release); // [C]
     W::new_head(word, cx, next, id)
 }

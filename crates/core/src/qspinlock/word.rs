@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::error::Corrupted;
-use crate::per_cpu::NodeId;
+use crate::per_cpu::{NodeId, PerCpu, check_predecessor};
 use crate::primitive::{AtomicU32, Ordering, const_new};
 
 const LOCKED_BITS: u32 = 8;
@@ -160,7 +160,7 @@ impl LockWord {
     /// `*,*,y -> *,1,y`; gives the value before.
     #[inline]
     pub(crate) fn set_pending(&self) -> QWord {
-        self.or(PENDING, Ordering::Acquire)
+        self.or(PENDING, Ordering::Relaxed)
     }
 
     /// `*,1,y -> *,0,y`
@@ -178,14 +178,19 @@ impl LockWord {
 
     /// `p,x,y -> n,x,y`; gives the value before.
     ///
-    /// Release publishes the node's initial state; Acquire makes the predecessor's visible.
+    /// Release publishes the node's initial state; Acquire makes the predecessor's visible. A tail that is not in
+    /// `cpus`, or is the node itself, is refused before it can do harm.
     #[inline]
-    pub(crate) fn exchange_tail(&self, id: NodeId) -> QWord {
+    pub(crate) fn exchange_tail(&self, cpus: &[PerCpu], id: NodeId) -> Result<Option<NodeId>, Corrupted> {
         let mut from = self.load(Ordering::Relaxed);
         loop {
+            let before = from.tail()?;
+            if let Some(before) = before {
+                check_predecessor(cpus, before, id)?;
+            }
             let to = from.0 & !TAIL_MASK | id.bits() << TAIL_SHIFT;
             match self.exchange(from, to, Ordering::AcqRel) {
-                Ok(()) => return from,
+                Ok(()) => return Ok(before),
                 Err(found) => from = found,
             }
         }

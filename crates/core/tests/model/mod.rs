@@ -21,6 +21,8 @@ pub(crate) struct Machine {
     per_cpu: Vec<PerCpu>,
     beds: Vec<(Mutex<()>, Condvar)>,
     hash: Vec<HashEntry>,
+    /// Addresses of the locks that have asked for their key. Not a part of the model.
+    keys: std::sync::Mutex<Vec<usize>>,
     /// Turns before a paravirtual waiter sleeps. 0 shows loom more: it takes back no stale read that came
     /// before a turn.
     spin_threshold: u32,
@@ -34,6 +36,7 @@ impl Machine {
             per_cpu: (0..cpus).map(|_| PerCpu::new()).collect(),
             beds: (0..cpus).map(|_| (Mutex::new(()), Condvar::new())).collect(),
             hash: (0..(4 * cpus).next_power_of_two()).map(|_| HashEntry::new()).collect(),
+            keys: std::sync::Mutex::default(),
             spin_threshold: 1,
             sleeps_blindly: false,
         }
@@ -59,7 +62,8 @@ impl Cpu {
     }
 }
 
-impl Context for Cpu {
+// SAFETY: each thread of a model has a number of its own.
+unsafe impl Context for Cpu {
     fn cpu(&self) -> Option<CpuId> {
         CpuId::new(self.number)
     }
@@ -96,8 +100,15 @@ impl PvOps for Cpu {
         &self.machine.hash
     }
 
-    fn lock_key(&self, _word: &AtomicU32) -> LockKey {
-        LockKey::new(1).unwrap()
+    /// In the order in which the locks are asked for, for addresses differ from run to run.
+    fn lock_key(&self, word: &AtomicU32) -> LockKey {
+        let address = core::ptr::from_ref(word).addr();
+        let mut keys = self.machine.keys.lock().unwrap();
+        let index = keys.iter().position(|key| *key == address).unwrap_or_else(|| {
+            keys.push(address);
+            keys.len() - 1
+        });
+        LockKey::new(index as u64 + 1).unwrap()
     }
 
     fn spin_threshold(&self) -> u32 {
@@ -152,36 +163,83 @@ impl Counter {
     }
 }
 
+/// A lock and what it guards.
+struct Guarded<L>(L, Counter);
+
+impl<L: RawLock<Cpu>> Guarded<L> {
+    fn new() -> Self {
+        Self(L::default(), Counter::new())
+    }
+
+    fn visit(&self, cx: &Cpu) {
+        self.0.acquire(cx).unwrap();
+        self.leave(cx);
+    }
+
+    fn try_visit(&self, cx: &Cpu) {
+        while !self.0.try_acquire(cx) {
+            cx.relax();
+        }
+        self.leave(cx);
+    }
+
+    fn leave(&self, cx: &Cpu) {
+        self.1.add_one();
+        // SAFETY: acquired by the caller.
+        unsafe { self.0.release(cx) }.unwrap();
+    }
+}
+
 /// `cpus` CPUs take the lock `rounds` times each; at the end every section has been counted.
 pub(crate) fn all_sections_count<L: RawLock<Cpu> + Send + 'static>(
     machine: Machine,
     cpus: usize,
     rounds: usize,
 ) {
-    let shared = Arc::new((L::default(), Counter::new()));
+    run(machine, cpus, cpus * rounds, move |cx, [lock, _]: &[Guarded<L>; 2]| {
+        (0..rounds).for_each(|_| lock.visit(cx));
+    });
+}
+
+/// CPU 0 takes the lock by trying, the other waits for it.
+pub(crate) fn trying_counts<L: RawLock<Cpu> + Send + 'static>() {
+    run(Machine::new(2), 2, 2, |cx, [lock, _]: &[Guarded<L>; 2]| match cx.number {
+        0 => lock.try_visit(cx),
+        _ => lock.visit(cx),
+    });
+}
+
+/// Each CPU takes one lock, and then another with the same node: what was written late for the first would
+/// disturb the second.
+pub(crate) fn a_second_lock_counts<L: RawLock<Cpu> + Send + 'static>(machine: Machine, cpus: usize) {
+    run(machine, cpus, 2 * cpus, |cx, [first, second]: &[Guarded<L>; 2]| {
+        first.visit(cx);
+        second.visit(cx);
+    });
+}
+
+fn run<L: RawLock<Cpu> + Send + 'static>(
+    machine: Machine,
+    cpus: usize,
+    sections: usize,
+    body: impl Fn(&Cpu, &[Guarded<L>; 2]) + Copy + Send + 'static,
+) {
+    let shared = Arc::new([Guarded::<L>::new(), Guarded::<L>::new()]);
     let machine = Arc::new(machine);
-    let run = move |cx: Cpu, shared: Arc<(L, Counter)>| {
-        let (lock, counter) = &*shared;
-        for _ in 0..rounds {
-            lock.acquire(&cx).unwrap();
-            counter.add_one();
-            // SAFETY: acquired above.
-            unsafe { lock.release(&cx) }.unwrap();
-        }
-    };
     let others: Vec<_> = (1..cpus)
         .map(|number| {
             let (cx, shared) = (Cpu::new(&machine, number), Arc::clone(&shared));
-            thread::spawn(move || run(cx, shared))
+            thread::spawn(move || body(&cx, &shared))
         })
         .collect();
-    run(Cpu::new(&machine, 0), Arc::clone(&shared));
+    body(&Cpu::new(&machine, 0), &shared);
     for other in others {
         other.join().unwrap();
     }
-    let (lock, counter) = &*shared;
-    lock.acquire(&Cpu::new(&machine, 0)).unwrap();
-    assert_eq!(counter.get(), cpus * rounds);
+    for Guarded(lock, _) in &*shared {
+        lock.acquire(&Cpu::new(&machine, 0)).unwrap();
+    }
+    assert_eq!(shared.iter().map(|Guarded(_, counter)| counter.get()).sum::<usize>(), sections);
     assert!(machine.hash.iter().all(|entry| entry.lock().is_none()), "an entry is left in the lock hash");
 }
 
