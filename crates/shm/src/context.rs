@@ -5,7 +5,7 @@ use crosslock_core::{Context, CpuId, Event, HashEntry, LockKey, PerCpu, PvOps};
 use rustix::thread::futex;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::futex::{kick, wait};
+use crate::futex::{SPIN_TURNS, kick, wait};
 use crate::segment::SegmentContext;
 
 /// The waiters are in different processes.
@@ -39,6 +39,10 @@ impl PvOps for SegmentContext {
         if let Some(other) = self.per_cpu().get(cpu.index()) {
             kick(other.kicks(), SHARED);
         }
+    }
+
+    fn spin_threshold(&self) -> u32 {
+        SPIN_TURNS
     }
 
     fn pv_hash(&self) -> &[HashEntry] {

@@ -21,6 +21,11 @@ use rustix::thread::futex;
 /// Longest sleep. No wake-up is known to get lost; should one, it costs this much and no more.
 const MAX_SLEEP: futex::Timespec = futex::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
+/// Turns of a spin loop before a thread sleeps: about as long as sleeping and waking take. Who spins longer takes
+/// the lock from the one who could use it, or the CPU from its owner. (The kernel's 2^15 are for virtual
+/// CPUs, whose wake-up goes through a hypervisor.) Figures: docs/measurements.md.
+pub(crate) const SPIN_TURNS: u32 = 1 << 9;
+
 /// Sleeps while `word & mask == value`, until a kick, [`MAX_SLEEP`], or a signal.
 pub(crate) fn wait(kicks: &AtomicU32, flags: futex::Flags, word: &AtomicU32, mask: u32, value: u32) {
     let seen = kicks.load(Ordering::Acquire);

@@ -16,7 +16,7 @@ use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering};
 use crosslock_core::{Api, ConstContext, Context, CpuId, HashEntry, LockKey, NoHooks, PerCpu, PvOps};
 use rustix::thread::futex;
 
-use crate::futex::{kick, wait};
+use crate::futex::{SPIN_TURNS, kick, wait};
 
 /// Threads that can have a place in a queue at once. One more than that waits without.
 const THREADS: usize = 1024;
@@ -94,6 +94,10 @@ impl PvOps for ThreadContext {
         if let Some(other) = PER_CPU.get(cpu.index()) {
             kick(other.kicks(), futex::Flags::PRIVATE);
         }
+    }
+
+    fn spin_threshold(&self) -> u32 {
+        SPIN_TURNS
     }
 
     fn pv_hash(&self) -> &[HashEntry] {
