@@ -2,6 +2,9 @@
 #![cfg_attr(not(any(test, loom, shuttle)), no_std)]
 #![warn(clippy::std_instead_of_core)]
 
+#[cfg(all(test, loom))]
+extern crate self as crosslock_core;
+
 #[cfg(not(any(loom, shuttle)))]
 mod api;
 mod context;
@@ -9,6 +12,11 @@ mod error;
 mod event;
 mod hooks;
 mod mcs;
+/// What the model checkers' tests share, here for those that reach inside.
+#[cfg(all(test, loom))]
+#[path = "../tests/model/mod.rs"]
+#[allow(dead_code, reason = "the tests outside use the rest")]
+mod model;
 mod per_cpu;
 pub mod primitive;
 mod pvqspinlock;

@@ -223,6 +223,13 @@ impl<'a> OwnNode<'a> {
         own
     }
 
+    /// A node that is queued already, as if this thread had taken it.
+    #[cfg(all(test, loom))]
+    pub(crate) fn queued(cpus: &'a [PerCpu], id: NodeId) -> Self {
+        let PerCpu { nodes, depth, .. } = &cpus[id.cpu().index()];
+        Self { node: &nodes[id.index()], id, depth }
+    }
+
     fn next(cpus: &'a [PerCpu], cpu: Option<CpuId>) -> Option<Self> {
         let cpu = cpu?;
         let PerCpu { nodes, depth, .. } = cpus.get(cpu.index())?;

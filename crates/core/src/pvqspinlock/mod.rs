@@ -43,6 +43,8 @@
 //! The rest is as in `qspinlock`. After Linux kernel/locking/qspinlock_paravirt.h. `tests/loom.rs` explores [D] to
 //! [G], lost kicks included, within the bounds named there.
 
+#[cfg(all(test, loom))]
+mod hand_over_model;
 mod hash;
 
 pub use hash::{HashEntry, LockKey};
