@@ -1,9 +1,9 @@
 //! What a lock needs to know about the place where it runs.
 
 use crate::event::Event;
+use crate::lock_hash::{HashEntry, LockKey};
 use crate::per_cpu::{CpuId, PerCpu};
 use crate::primitive::{self, AtomicU32};
-use crate::pvqspinlock::{HashEntry, LockKey};
 
 /// The running CPU, as the locks see it: who it is, where everybody's nodes are, how it spins.
 ///

@@ -11,12 +11,14 @@ mod context;
 mod error;
 mod event;
 mod hooks;
+mod lock_hash;
 mod mcs;
 /// What the model checkers' tests share, here for those that reach inside.
 #[cfg(all(test, loom))]
 #[path = "../tests/model/mod.rs"]
 #[allow(dead_code, reason = "the tests outside use the rest")]
 mod model;
+mod own_node;
 mod per_cpu;
 pub mod primitive;
 mod pvqspinlock;
@@ -34,9 +36,10 @@ pub use context::{Context, PvOps};
 pub use error::Corrupted;
 pub use event::Event;
 pub use hooks::{Hooks, NoHooks, acquire_hooked, release_hooked, try_acquire_hooked};
+pub use lock_hash::{HashEntry, LockKey};
 pub use mcs::RawMcs;
 pub use per_cpu::{CpuId, NODES_PER_CPU, NodeId, PerCpu};
-pub use pvqspinlock::{HashEntry, LockKey, RawPvQSpin};
+pub use pvqspinlock::RawPvQSpin;
 #[cfg(any(loom, shuttle))]
 pub use qspinlock::transitions;
 pub use qspinlock::{QWord, RawQSpin};

@@ -19,7 +19,8 @@ use core::fmt;
 
 use crate::context::Context;
 use crate::error::Corrupted;
-use crate::per_cpu::{Node, NodeId, OwnNode, PerCpu, node};
+use crate::own_node::OwnNode;
+use crate::per_cpu::{Node, NodeId, PerCpu, node};
 use crate::primitive::{AtomicU32, Ordering, const_new};
 use crate::raw::{LockType, RawLock};
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::{RawPvQSpin, Suspending};
 use crate::model::{Cpu, Machine, thread};
-use crate::per_cpu::{NodeId, OwnNode, node};
+use crate::own_node::OwnNode;
+use crate::per_cpu::{NodeId, node};
 use crate::primitive::{Ordering, model::bound_spins};
 use crate::qspinlock::{LockWord, Waiting};
 use crate::{Context, CpuId, PvOps, RawLock};

@@ -45,16 +45,15 @@
 
 #[cfg(all(test, loom))]
 mod hand_over_model;
-mod hash;
-
-pub use hash::{HashEntry, LockKey};
 
 use core::fmt;
 
 use crate::context::PvOps;
 use crate::error::Corrupted;
 use crate::event::Event;
-use crate::per_cpu::{CpuId, Node, NodeId, OwnNode, node};
+use crate::lock_hash::{self, HashEntry};
+use crate::own_node::OwnNode;
+use crate::per_cpu::{CpuId, Node, NodeId, node};
 use crate::primitive::{AtomicU32, Ordering, const_new, fence};
 use crate::qspinlock::{FREE, LockWord, QWord, SLOW, Waiting, acquire_in_queue};
 use crate::raw::{LockType, RawLock};
@@ -105,7 +104,7 @@ impl RawPvQSpin {
             return Err(Corrupted::NotHeld { word: found.bits() });
         }
         fence(Ordering::Acquire); // [E]
-        let id = hash::remove(cx, cx.lock_key(self.word.atomic()))?;
+        let id = lock_hash::remove(cx.pv_hash(), cx.lock_key(self.word.atomic()))?;
         // Before the unlock: until then the head cannot leave, and the node is its. [F]
         node(cx.per_cpu(), id)?.state.store(RUNNING, Ordering::Release);
         self.word.unlock();
@@ -179,7 +178,7 @@ impl<C: PvOps> Waiting<C> for Suspending {
             // has yet to free the word: it will kick. [F]
             let hashed = mine.node.state.load(Ordering::Acquire) == HASHED;
             if !hashed && word.load(Ordering::Relaxed).locked() != SLOW {
-                let entry = hash::insert(cx, cx.lock_key(word.atomic()), mine.id)?;
+                let entry = enter_hash(word, cx, mine.id)?;
                 mine.node.state.store(HASHED, Ordering::Relaxed);
                 if word.set_slow() == FREE {
                     // It was free, so now it is this CPU's.
@@ -201,10 +200,17 @@ impl<C: PvOps> Waiting<C> for Suspending {
         fence(Ordering::SeqCst); // [D]
         if next.state.compare_exchange(HALTED, HASHED, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             word.set_slow();
-            hash::insert(cx, cx.lock_key(word.atomic()), id)?;
+            enter_hash(word, cx, id)?;
         }
         Ok(())
     }
+}
+
+/// Makes `id` the one whom the unlock kicks that finds SLOW.
+fn enter_hash<'a, C: PvOps>(word: &LockWord, cx: &'a C, id: NodeId) -> Result<&'a HashEntry, Corrupted> {
+    let (entry, hops) = lock_hash::insert(cx.pv_hash(), cx.lock_key(word.atomic()), id)?;
+    cx.count(Event::PvHashHops, hops);
+    Ok(entry)
 }
 
 /// The queue head's turn at the word, with the pending bit set; the word if it got the lock.

@@ -47,7 +47,8 @@ use core::fmt;
 use crate::context::Context;
 use crate::error::Corrupted;
 use crate::event::Event;
-use crate::per_cpu::{NodeId, OwnNode};
+use crate::own_node::OwnNode;
+use crate::per_cpu::NodeId;
 use crate::primitive::{Ordering, const_new};
 use crate::raw::{LockType, RawLock};
 

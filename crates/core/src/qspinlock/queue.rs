@@ -20,7 +20,8 @@
 use crate::context::Context;
 use crate::error::Corrupted;
 use crate::event::Event;
-use crate::per_cpu::{Node, NodeId, OwnNode, node};
+use crate::own_node::OwnNode;
+use crate::per_cpu::{Node, NodeId, node};
 use crate::primitive::Ordering;
 use crate::qspinlock::word::{LockWord, QWord};
 
@@ -93,13 +94,5 @@ fn successor<C: Context>(cx: &C, mine: &Node) -> Result<NodeId, Corrupted> {
             return Ok(id);
         }
         cx.relax();
-    }
-}
-
-impl OwnNode<'_> {
-    /// Whether the predecessor has handed over the head of the queue.
-    #[inline]
-    pub(crate) fn is_head(&self) -> bool {
-        self.node.locked.load(Ordering::Acquire) != 0 // [C]
     }
 }

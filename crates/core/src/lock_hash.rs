@@ -6,9 +6,7 @@
 
 use core::num::NonZeroU64;
 
-use crate::context::PvOps;
 use crate::error::Corrupted;
-use crate::event::Event;
 use crate::per_cpu::NodeId;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, const_new};
 
@@ -69,7 +67,7 @@ impl HashEntry {
     }
 
     /// Takes the entry out of the hash.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         // Release: pairs with the Acquire of the next `insert`; our reads of `node` are over. (loom cannot show
         // a store that overtakes an earlier load, so this pair is argued, not checked.)
         self.key.store(0, Ordering::Release);
@@ -82,23 +80,22 @@ fn probe(hash: &[HashEntry], key: LockKey) -> impl Iterator<Item = &HashEntry> {
     hash[start..].iter().chain(&hash[..start])
 }
 
-/// Enters `node` as the sleeping head of `key`'s queue. The caller publishes it by making the locked byte
-/// SLOW, with Release.
-pub(super) fn insert<C: PvOps>(cx: &C, key: LockKey, node: NodeId) -> Result<&HashEntry, Corrupted> {
-    for (hops, entry) in (1..).zip(probe(cx.pv_hash(), key)) {
+/// Enters `node` as the sleeping head of `key`'s queue; gives the entry, and how many were looked at. The caller
+/// publishes it by making the locked byte SLOW, with Release.
+pub(crate) fn insert(hash: &[HashEntry], key: LockKey, node: NodeId) -> Result<(&HashEntry, u64), Corrupted> {
+    for (hops, entry) in (1..).zip(probe(hash, key)) {
         // Acquire: pairs with the Release in `clear`.
         if entry.key.compare_exchange(0, key.get(), Ordering::Acquire, Ordering::Relaxed).is_ok() {
             entry.node.store(node.bits(), Ordering::Relaxed);
-            cx.count(Event::PvHashHops, hops);
-            return Ok(entry);
+            return Ok((entry, hops));
         }
     }
-    Err(Corrupted::HashFull { entries: cx.pv_hash().len() })
+    Err(Corrupted::HashFull { entries: hash.len() })
 }
 
 /// Takes the sleeping head of `key`'s queue out. The caller has read SLOW, with Acquire.
-pub(super) fn remove<C: PvOps>(cx: &C, key: LockKey) -> Result<NodeId, Corrupted> {
-    for entry in probe(cx.pv_hash(), key) {
+pub(crate) fn remove(hash: &[HashEntry], key: LockKey) -> Result<NodeId, Corrupted> {
+    for entry in probe(hash, key) {
         if entry.key.load(Ordering::Relaxed) == key.get() {
             let bits = entry.node.load(Ordering::Relaxed);
             entry.clear();
