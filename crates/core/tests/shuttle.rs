@@ -13,7 +13,7 @@ mod model;
 use std::collections::BTreeSet;
 
 use crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket, transitions};
-use model::{Cpu, Machine, all_sections_count, diagram};
+use model::{Cpu, Machine, a_second_lock_counts, all_sections_count, diagram, trying_counts};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
@@ -36,6 +36,9 @@ fn check<L: RawLock<Cpu> + Send + 'static>() {
         // guarantees of finding bugs", ASPLOS 2010.
         Runner::new(PctScheduler::new(3, ITERATIONS), config()).run(run);
     }
+    Runner::new(RandomScheduler::new(ITERATIONS), config()).run(trying_counts::<L>);
+    let two_locks = || a_second_lock_counts::<L>(Machine::that_sleeps_at_once(4), 4);
+    Runner::new(RandomScheduler::new(ITERATIONS), config()).run(two_locks);
     let expected: BTreeSet<_> = diagram::<L>().iter().map(ToString::to_string).collect();
     assert_eq!(transitions::take(), expected, "the changes of the word, and the diagram of {}", L::NAME);
 }
