@@ -7,6 +7,7 @@ mod exit;
 mod interrupt;
 mod kind;
 mod pingpong;
+mod prng;
 mod progress;
 mod segments;
 mod stats;

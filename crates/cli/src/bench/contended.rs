@@ -20,8 +20,8 @@ use super::figure::{
     ACQUIRE_MAX_NS, ACQUIRE_P50_NS, ACQUIRE_P99_NS, ACQUIRE_P999_NS, CPU_NS_PER_OP, JAIN, MAX_BY_MIN,
     OPS_PER_S, Sample,
 };
-use super::prng::Prng;
 use crate::interrupt::Interrupt;
+use crate::prng::Prng;
 use crate::stats::{jain, max_by_min};
 
 /// What the threads do, and how many they are.

@@ -6,7 +6,7 @@ use crosslock::ThreadContext;
 use crosslock_core::RawLock;
 use crosslock_core::primitive::{AtomicU32, Ordering};
 
-use super::prng::Prng;
+use crate::prng::Prng;
 
 /// What every lock here guards: the generator that the workloads step inside their critical sections.
 pub(super) type Data = Prng;

@@ -5,7 +5,6 @@ mod contestant;
 mod figure;
 mod machine;
 mod plan;
-mod prng;
 mod pthread;
 mod report;
 mod roster;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::contestant::{Contestant, Line};
 use super::figure::{PAIR_NS, Sample};
-use super::prng::Prng;
 use crate::interrupt::Interrupt;
+use crate::prng::Prng;
 use crate::stats::median;
 
 /// Pairs between two looks at the clock: the clock costs nothing, and few batches meet a timer interrupt.

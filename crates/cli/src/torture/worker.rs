@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arena::{self, Inside};
 use crate::interrupt::Interrupt;
+use crate::prng::Prng;
 
 /// What a worker shall do.
 #[derive(Clone, Copy, Debug)]
@@ -40,32 +41,14 @@ pub(crate) struct Tally {
 const LONG_ONE_IN: u64 = 1024;
 const LONG_FACTOR: u32 = 100;
 
-/// xorshift64*: small, fast, and good enough to spread lengths. G. Marsaglia, "Xorshift RNGs", 2003.
-struct Random(u64);
+/// Uniform in `0..=2 * mean`.
+fn about(random: &mut Prng, mean: u32) -> u32 {
+    u32::try_from(random.below(2 * u64::from(mean) + 1)).unwrap_or(u32::MAX)
+}
 
-impl Random {
-    fn new(seed: u64) -> Self {
-        // SplitMix64's increment keeps neighbouring seeds apart; the state must not be 0.
-        Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
-    }
-
-    /// Uniform in `0..=2 * mean`.
-    fn about(&mut self, mean: u32) -> u32 {
-        let bound = 2 * u64::from(mean) + 1;
-        u32::try_from(self.next() % bound).unwrap_or(u32::MAX)
-    }
-
-    fn section(&mut self, mean: u32) -> u32 {
-        let factor = if self.next().is_multiple_of(LONG_ONE_IN) { LONG_FACTOR } else { 1 };
-        self.about(mean).saturating_mul(factor)
-    }
+fn section(random: &mut Prng, mean: u32) -> u32 {
+    let factor = if random.below(LONG_ONE_IN) == 0 { LONG_FACTOR } else { 1 };
+    about(random, mean).saturating_mul(factor)
 }
 
 /// Runs in the calling thread, as a participant of `segment`.
@@ -76,17 +59,17 @@ pub(crate) fn run<L: RawLock<SegmentContext>>(
 ) -> anyhow::Result<Tally> {
     let mutex = segment.open_mutex::<arena::Words, L>(arena::NAME)?;
     let me = segment.register().context("a worker needs a participant slot")?.index();
-    let mut random = Random::new(load.seed);
+    let mut random = Prng::seeded(load.seed);
     let mut waits = Histogram::new(3)?;
     let (mut acquisitions, mut violations) = (0, 0);
     let (cpu, start) = (thread_cpu(), Instant::now());
     let mut now = start;
     while now - start < load.duration && !interrupt.is_raised() {
-        let (section, pause) = (random.section(load.cs), random.about(load.ncs));
+        let (pauses, pause) = (section(&mut random, load.cs), about(&mut random, load.ncs));
         let asked = Instant::now();
         let guard = mutex.lock()?;
         now = Instant::now();
-        violations += Inside::new(&guard).visit(me, section);
+        violations += Inside::new(&guard).visit(me, pauses);
         guard.unlock()?;
         acquisitions += 1;
         waits.record(u64::try_from((now - asked).as_nanos()).unwrap_or(u64::MAX))?;

@@ -276,12 +276,12 @@ unsafe impl LockType for RawPvQSpin {
 unsafe impl<C: PvOps> RawLock<C> for RawPvQSpin {
     #[inline]
     fn acquire(&self, cx: &C) -> Result<(), Corrupted> {
-        if self.word.try_lock().is_ok() { Ok(()) } else { self.acquire_slow(cx) }
+        if self.word.try_lock() { Ok(()) } else { self.acquire_slow(cx) }
     }
 
     #[inline]
     fn try_acquire(&self, _cx: &C) -> bool {
-        self.word.try_lock().is_ok()
+        self.word.try_lock()
     }
 
     #[inline]

@@ -124,7 +124,7 @@ struct Spinning;
 
 impl<C: Context> Waiting<C> for Spinning {
     fn take_before_queuing(word: &LockWord, _cx: &C) -> bool {
-        word.load(Ordering::Relaxed).bits() == FREE && word.try_lock().is_ok()
+        word.load(Ordering::Relaxed).bits() == FREE && word.try_lock()
     }
 
     fn wait_for_turn(cx: &C, mine: &OwnNode<'_>, _before: NodeId) -> Result<(), Corrupted> {

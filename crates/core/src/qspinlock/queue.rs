@@ -45,7 +45,7 @@ pub(crate) trait Waiting<C: Context> {
 pub(crate) fn acquire_in_queue<C: Context, W: Waiting<C>>(word: &LockWord, cx: &C) -> Result<(), Corrupted> {
     let cpus = cx.per_cpu();
     let Some(mine) = OwnNode::take(cx) else {
-        while word.try_lock().is_err() {
+        while !word.try_lock() {
             cx.relax();
         }
         return Ok(());

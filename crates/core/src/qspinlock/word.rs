@@ -125,10 +125,10 @@ impl LockWord {
         done.map(|_| trace(from, QWord(to)))
     }
 
-    /// `0,0,0 -> 0,0,1`, else the value that was there.
+    /// `0,0,0 -> 0,0,1`
     #[inline]
-    pub(crate) fn try_lock(&self) -> Result<(), QWord> {
-        self.exchange(QWord(FREE), LOCKED, Ordering::Acquire)
+    pub(crate) fn try_lock(&self) -> bool {
+        self.exchange(QWord(FREE), LOCKED, Ordering::Acquire).is_ok()
     }
 
     /// `0,0,0 -> 0,0,1` for a newcomer, at the least cost: only the locked byte is compared and exchanged.
@@ -176,7 +176,7 @@ impl LockWord {
         self.exchange(from, from.0 & !PENDING_MASK | LOCKED, Ordering::Acquire).is_ok()
     }
 
-    /// `p,x,y -> n,x,y`; gives the value before.
+    /// `p,x,y -> n,x,y`; gives the tail before.
     ///
     /// Release publishes the node's initial state; Acquire makes the predecessor's visible. A tail that is not in
     /// `cpus`, or is the node itself, is refused before it can do harm.

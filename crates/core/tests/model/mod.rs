@@ -123,8 +123,8 @@ pub(crate) struct Counter(UnsafeCell<usize>);
 #[cfg(shuttle)]
 pub(crate) struct Counter(AtomicU32);
 
-// SAFETY: accessed under the lock under test; that this holds is what is checked.
 #[cfg(loom)]
+// SAFETY: accessed under the lock under test; that this holds is what is checked.
 unsafe impl Sync for Counter {}
 
 impl Counter {

@@ -2,7 +2,7 @@
 
 /// Xorshift: G. Marsaglia, "Xorshift RNGs", Journal of Statistical Software 8(14), 2003.
 #[derive(Debug)]
-pub(super) struct Prng(u64);
+pub(crate) struct Prng(u64);
 
 impl Default for Prng {
     fn default() -> Self {
@@ -12,14 +12,14 @@ impl Default for Prng {
 
 impl Prng {
     /// One of many generators that have nothing to do with each other.
-    pub(super) fn seeded(seed: u64) -> Self {
+    pub(crate) fn seeded(seed: u64) -> Self {
         // Spread over all bits, since neighbours begin alike; odd, since 0 stays 0 for ever.
-        Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// The next number.
     #[inline]
-    pub(super) fn step(&mut self) -> u64 {
+    pub(crate) fn step(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -28,12 +28,12 @@ impl Prng {
 
     /// A number below `limit`, which is not 0, and small: the numbers are not quite equally likely.
     #[inline]
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.step() % limit
     }
 
     /// 0 to `count` - 1 in random order.
-    pub(super) fn permutation(&mut self, count: u32) -> Vec<u32> {
+    pub(crate) fn permutation(&mut self, count: u32) -> Vec<u32> {
         let mut order: Vec<u32> = (0..count).collect();
         // Fisher and Yates.
         for end in (1..order.len()).rev() {
