@@ -29,6 +29,12 @@ pub enum Corrupted {
         /// The lock's key (see [`crate::LockKey`]).
         key: u64,
     },
+    /// The owner word of a robust lock says nothing that a correct participant writes.
+    #[error("the lock's owner word is {word:#018x}, which names nobody; a peer wrote garbage")]
+    NoSuchOwner {
+        /// The word found.
+        word: u64,
+    },
     /// No free entry in the lock hash, which has room for every CPU four times over.
     #[error("the lock hash is full ({entries} entries); it needs four for each CPU, or a peer wrote garbage")]
     HashFull {

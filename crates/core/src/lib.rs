@@ -24,6 +24,7 @@ pub mod primitive;
 mod pvqspinlock;
 mod qspinlock;
 mod raw;
+mod robust;
 pub mod select;
 mod tas;
 #[cfg(all(test, not(any(loom, shuttle))))]
@@ -44,5 +45,6 @@ pub use pvqspinlock::RawPvQSpin;
 pub use qspinlock::transitions;
 pub use qspinlock::{QWord, RawQSpin};
 pub use raw::{LockType, RawLock};
+pub use robust::{Condition, Name, Ownership, RobustOps, Seat};
 pub use tas::RawTas;
 pub use ticket::RawTicket;

@@ -26,7 +26,7 @@ impl LockKey {
 
     /// Names a lock by the address of its word: for memory that is mapped once.
     #[must_use]
-    pub fn of_address(word: &AtomicU32) -> Self {
+    pub fn of_address<W>(word: &W) -> Self {
         // An address that a reference has is not 0.
         Self(NonZeroU64::new(core::ptr::from_ref(word).addr() as u64).unwrap_or(NonZeroU64::MIN))
     }

@@ -1,0 +1,70 @@
+//! Seats: where participants say what they wait for. There are no links between them: who is before whom follows
+//! from their tickets, so a waiter that dies needs no repair, it is only not counted any more.
+
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, const_new};
+
+/// One participant's place in whatever queue it waits in; written by itself alone, but for the kicks.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Seat {
+    /// The lock that it waits for, by [`LockKey`](crate::LockKey); 0: none.
+    pub(crate) key: AtomicU64,
+    /// Its turn: who has the lowest is the head.
+    pub(crate) ticket: AtomicU64,
+    /// Bits of the [`Name`](crate::Name) on whose kick or death it sleeps.
+    pub(crate) watches: AtomicU64,
+    /// When it began to wait, in the nanoseconds of [`RobustOps::now_ns`](crate::RobustOps::now_ns).
+    pub(crate) since_ns: AtomicU64,
+    kicks: AtomicU32,
+}
+
+impl Seat {
+    const_new! {
+        /// Of nobody.
+        pub fn new() -> Self {
+            Self {
+                key: AtomicU64::new(0),
+                ticket: AtomicU64::new(0),
+                watches: AtomicU64::new(0),
+                since_ns: AtomicU64::new(0),
+                kicks: AtomicU32::new(0),
+            }
+        }
+    }
+
+    /// How often its participant has been kicked: the word on which it sleeps. A sleeper reads it, looks
+    /// whether it must wait, and sleeps while it is unchanged; a kick adds 1 and wakes.
+    #[must_use]
+    pub fn kicks(&self) -> &AtomicU32 {
+        &self.kicks
+    }
+
+    /// Gets up, on behalf of a participant that is dead.
+    pub fn clear(&self) {
+        self.key.store(0, Ordering::Release);
+    }
+
+    /// The key of the lock that its participant waits for; 0: none.
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        self.key.load(Ordering::Acquire)
+    }
+
+    /// Its turn among those who wait for the same lock.
+    #[must_use]
+    pub fn ticket(&self) -> u64 {
+        self.ticket.load(Ordering::Relaxed)
+    }
+
+    /// When its participant began to wait, on the clock of the platform.
+    #[must_use]
+    pub fn since_ns(&self) -> u64 {
+        self.since_ns.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Seat {
+    fn default() -> Self {
+        Self::new()
+    }
+}
