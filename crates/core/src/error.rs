@@ -35,6 +35,14 @@ pub enum Corrupted {
         /// The word found.
         word: u64,
     },
+    /// Release of a robust lock that the caller does not own any more.
+    #[error(
+        "the lock's owner word is {word:#018x}, not this thread's name; somebody has taken the lock away, or a peer wrote garbage"
+    )]
+    NotOwner {
+        /// The word found.
+        word: u64,
+    },
     /// No free entry in the lock hash, which has room for every CPU four times over.
     #[error("the lock hash is full ({entries} entries); it needs four for each CPU, or a peer wrote garbage")]
     HashFull {

@@ -45,6 +45,8 @@ pub use pvqspinlock::RawPvQSpin;
 pub use qspinlock::transitions;
 pub use qspinlock::{QWord, RawQSpin};
 pub use raw::{LockType, RawLock};
-pub use robust::{Condition, Name, Ownership, RobustOps, Seat};
+pub use robust::{
+    Condition, HAND_OVER_NS, Name, Ownership, RawRobust, Refused, RobustOps, RobustStats, Seat,
+};
 pub use tas::RawTas;
 pub use ticket::RawTicket;

@@ -12,11 +12,9 @@
 
 mod model;
 
-use std::process::Command;
-
 use crosslock_core::primitive::model::{Fault, bound_spins, inject};
 use crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket, transitions};
-use model::{Cpu, Machine, a_second_lock_counts, all_sections_count, diagram, trying_counts};
+use model::{Cpu, Machine, a_second_lock_counts, all_sections_count, diagram, must_be_caught, trying_counts};
 
 const SPINS: u32 = 4;
 
@@ -121,19 +119,6 @@ fn three_cpus_take_pvqspinlock() {
 fn three_cpus_sleep_and_are_kicked() {
     explore::<RawPvQSpin>(|| Machine::that_sleeps_at_once(3), 3, 1, Some(4));
     explore::<RawPvQSpin>(|| Machine::that_sleeps_at_once(2), 2, 1, None);
-}
-
-/// Runs `broken` in a process of its own (a deadlock in a model ends in an abort) and expects loom's `report`.
-fn must_be_caught(test: &str, report: &str, broken: impl FnOnce()) {
-    const CONTROL: &str = "CROSSLOCK_NEGATIVE_CONTROL";
-    if std::env::var_os(CONTROL).is_some() {
-        return broken();
-    }
-    let this = std::env::current_exe().unwrap();
-    let child = Command::new(this).args(["--exact", test, "--nocapture"]).env(CONTROL, "1").output().unwrap();
-    let said = String::from_utf8_lossy(&child.stderr).into_owned() + &String::from_utf8_lossy(&child.stdout);
-    assert!(!child.status.success(), "{test}: the fault was not caught");
-    assert!(said.contains(report), "{test}: caught otherwise than by {report:?}:\n{said}");
 }
 
 #[test]

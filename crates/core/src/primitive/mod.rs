@@ -51,6 +51,13 @@ macro_rules! const_new {
 }
 pub(crate) use const_new;
 
+/// Where a model checker may end a thread's life.
+#[inline(always)]
+fn step() {
+    #[cfg(any(loom, shuttle))]
+    model::step();
+}
+
 macro_rules! atomic {
     ($name:ident, $int:ty, $imp:ident) => {
         /// An atomic integer with the layout of the plain one (model-checked builds excepted).
@@ -70,16 +77,19 @@ macro_rules! atomic {
 
             #[inline]
             pub fn load(&self, order: Ordering) -> $int {
+                step();
                 self.0.load(order)
             }
 
             #[inline]
             pub fn store(&self, value: $int, order: Ordering) {
+                step();
                 self.0.store(value, order);
             }
 
             #[inline]
             pub fn swap(&self, value: $int, order: Ordering) -> $int {
+                step();
                 self.0.swap(value, order)
             }
 
@@ -93,21 +103,25 @@ macro_rules! atomic {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$int, $int> {
+                step();
                 self.0.compare_exchange(current, new, success, failure)
             }
 
             #[inline]
             pub fn fetch_add(&self, value: $int, order: Ordering) -> $int {
+                step();
                 self.0.fetch_add(value, order)
             }
 
             #[inline]
             pub fn fetch_or(&self, bits: $int, order: Ordering) -> $int {
+                step();
                 self.0.fetch_or(bits, order)
             }
 
             #[inline]
             pub fn fetch_and(&self, mask: $int, order: Ordering) -> $int {
+                step();
                 self.0.fetch_and(mask, order)
             }
         }
@@ -249,11 +263,40 @@ impl AtomicU32 {
 /// A memory fence, as [`core::sync::atomic::fence`].
 #[inline]
 pub fn fence(order: Ordering) {
+    step();
     #[cfg(any(loom, shuttle))]
     if order == Ordering::SeqCst && model::active(model::Fault::NoFullFence) {
         return;
     }
     imp::fence(order);
+}
+
+/// One half of an asymmetric barrier: costs nothing, and is a full barrier where another thread executes a heavy one
+/// (`membarrier`) at that moment. The model checkers see a full barrier on both sides.
+#[inline]
+pub fn light_barrier() {
+    #[cfg(not(any(loom, shuttle)))]
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(any(loom, shuttle))]
+    fence(Ordering::SeqCst);
+}
+
+/// A full barrier right after an exchange or another read-modify-write, which on x86-64 is one itself.
+#[inline]
+pub fn fence_after_exchange() {
+    #[cfg(all(target_arch = "x86_64", not(any(loom, shuttle, miri))))]
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(not(all(target_arch = "x86_64", not(any(loom, shuttle, miri)))))]
+    fence(Ordering::SeqCst);
+}
+
+/// The order in which a lock is given up, which the model checkers can be told to spoil.
+#[inline]
+pub(crate) fn release_order() -> Ordering {
+    #[cfg(not(any(loom, shuttle)))]
+    return Ordering::Release;
+    #[cfg(any(loom, shuttle))]
+    model::order(model::Fault::ReleaseIsRelaxed, Ordering::Release)
 }
 
 /// Keeps the compiler from moving memory accesses across, as seen by an interrupt or signal on this CPU.

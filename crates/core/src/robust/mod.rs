@@ -1,8 +1,446 @@
-//! The robust lock.
+//! The robust lock: named in the word that takes it, so that nobody's death stops the others.
+//!
+//! ```text
+//!              acquire                         release
+//!     0 ------------------> name ------------------------------> 0
+//!     |                      |  ^                                |
+//!     |   release, for who   |  | acquire by h, or by            | release, for who
+//!     |   waited too long    |  | anybody if h is not there      | has waited too long
+//!     |                      |  |                                v
+//!     |                      |  +------------------------ RESERVED h
+//!     |                      | the owner dies, and a survivor finds it
+//!     |                      v
+//!     |            survivor + DIED ---- mark_consistent ----> survivor
+//!     |                      |
+//!     |                      +--- release without it -------> LOST
+//!     +-- a panic inside, or a survivor that does not look: free, but DIED or POISONED
+//! ```
+//! - **The owner word is the truth.** One compare-exchange takes the lock and says who has it. Only the word decides
+//!   who owns; there is no instruction after which a crash leaves a lock that is taken by nobody.
+//! - **The queue is advice.** Waiters sit in [`Seat`]s, each its own, with a ticket; there are no links, so nothing
+//!   has to be repaired when one dies: it is not counted any more. The one with the lowest ticket is the *head*
+//!   and competes for the word; the others sleep, each on the one before it.
+//! - **Who runs goes on.** A release wakes the head and does not wait for it: who comes meanwhile may take the lock.
+//!   A head that has been passed over for [`HAND_OVER_NS`] asks for the lock to be reserved for it.
+//! - **Everyone asleep is woken by a kick, or by the death of the one it watches.** The head watches the owner, the
+//!   others the one before them. Why the one watched is the right one is argued in [`queue`].
+//!
+//! # Memory order
+//! The word is taken with Acquire and given up with Release, which orders the data. The rest is three pairs in which
+//! each side writes and then looks at what the other has written, with full barriers in between, so that at least
+//! one of them sees the other:
+//! ```text
+//!   [S] release: owner = 0        | attention?     head:   attention = SLEEPS   | owner?      then sleeps
+//!   [W] leaving: seat.key = 0     | who watches?   waiter: watches = that one   | still there? then sleeps
+//!   [J] joining: seat.key = lock  | who is there?  the same, by two who join at once
+//! ```
+//! In [S] the barrier of the releasing side is on the hot path. Where there is a
+//! [heavy barrier](RobustOps::heavy_barrier), the head issues one for both sides, and the release is a plain store (after Dice, Huang and
+//! Yang, "Asymmetric Dekker synchronization", 2001); where there is none, the release is an exchange.
+//!
+//! After the robust futexes of Linux (Documentation/locking/robust-futex-ABI), whose word also names its owner,
+//! and the eventual fairness of WebKit's WTF::Lock.
+
 mod ops;
+mod queue;
 mod seat;
 mod word;
 
+use core::fmt;
+
 pub use ops::RobustOps;
 pub use seat::Seat;
+use thiserror::Error;
+use word::Attention;
 pub use word::{Condition, Name, Ownership};
+
+use crate::error::Corrupted;
+use crate::per_cpu::CpuId;
+use crate::primitive::{AtomicU64, Ordering, const_new, fence_after_exchange, light_barrier, release_order};
+use crate::raw::LockType;
+
+/// After how long at the head of the queue a waiter is not passed over any more, in nanoseconds.
+pub const HAND_OVER_NS: u64 = 500_000;
+
+/// A lock that is taken over from owners that died; see the module's documentation.
+#[repr(C)]
+#[derive(Default)]
+pub struct RawRobust {
+    owner: AtomicU64,
+    attention: AtomicU64,
+    tickets: AtomicU64,
+    /// Statistics: written by the owner.
+    stats: Stats,
+}
+
+/// What has happened to a lock. All but `acquisitions` is told by those who had to wait.
+#[repr(C)]
+#[derive(Default)]
+struct Stats {
+    acquisitions: AtomicU64,
+    contended: AtomicU64,
+    waited_ns: AtomicU64,
+    /// Which acquisition `seen_ns` is about.
+    seen: AtomicU64,
+    /// When somebody first noticed that acquisition.
+    seen_ns: AtomicU64,
+}
+
+/// Figures of one lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RobustStats {
+    /// How often it has been taken.
+    pub acquisitions: u64,
+    /// How often somebody had to wait for it, and then got it.
+    pub contended: u64,
+    /// How long they waited, all together, in nanoseconds.
+    pub waited_ns: u64,
+    /// On the clock of the platform: the present owner has had it at least since then. `None` where nobody noticed.
+    pub held_since_ns: Option<u64>,
+}
+
+/// Why somebody did not get the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// The time was over.
+    #[error("the lock was not free in time")]
+    TimedOut,
+    /// An owner that was told of a death left without marking the data consistent.
+    #[error("the data are given up: an owner died inside, and the next one did not mark them consistent")]
+    NotRecoverable,
+    /// The caller owns the lock already.
+    #[error("this thread has locked it already")]
+    Deadlock,
+    /// A peer wrote garbage.
+    #[error(transparent)]
+    Corrupted(#[from] Corrupted),
+}
+
+/// What a look at the owner word gave.
+enum Look {
+    /// The lock, in that condition of the data.
+    Taken(Condition),
+    /// That one has it, or is to have it.
+    Busy(Name),
+}
+
+/// Whether somebody may take a lock that is reserved for another who lives and waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manners {
+    /// A newcomer may not: it would undo the hand-over.
+    Polite,
+    /// The head may, for the reservation is of another time; and so may who cannot wait.
+    Rude,
+}
+
+impl RawRobust {
+    const_new! {
+        /// A free lock.
+        pub fn new() -> Self {
+            Self {
+                owner: AtomicU64::new(0),
+                attention: AtomicU64::new(0),
+                tickets: AtomicU64::new(0),
+                stats: Stats {
+                    acquisitions: AtomicU64::new(0),
+                    contended: AtomicU64::new(0),
+                    waited_ns: AtomicU64::new(0),
+                    seen: AtomicU64::new(0),
+                    seen_ns: AtomicU64::new(0),
+                },
+            }
+        }
+    }
+
+    /// Waits until the lock is free or its owner dead, and takes it for `me`. The condition tells whether the data
+    /// can be trusted.
+    ///
+    /// # Errors
+    /// [`Refused`], except [`Refused::TimedOut`].
+    #[inline]
+    pub fn acquire<C: RobustOps>(&self, cx: &C, me: Name) -> Result<Condition, Refused> {
+        if self.take_free(me) { Ok(Condition::CONSISTENT) } else { self.acquire_slowly(cx, me, u64::MAX) }
+    }
+
+    /// As [`RawRobust::acquire`], but waits at most until the clock of `cx` shows `until_ns`.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    #[inline]
+    pub fn acquire_until<C: RobustOps>(&self, cx: &C, me: Name, until_ns: u64) -> Result<Condition, Refused> {
+        if self.take_free(me) { Ok(Condition::CONSISTENT) } else { self.acquire_slowly(cx, me, until_ns) }
+    }
+
+    /// Takes the lock for `me` if it is free or its owner dead; never waits. `None` where somebody has it.
+    ///
+    /// # Errors
+    /// [`Refused::NotRecoverable`], [`Refused::Corrupted`].
+    #[inline]
+    pub fn try_acquire<C: RobustOps>(&self, cx: &C, me: Name) -> Result<Option<Condition>, Refused> {
+        if self.take_free(me) {
+            return Ok(Some(Condition::CONSISTENT));
+        }
+        match self.look(cx, me, Manners::Rude) {
+            Ok(Look::Taken(condition)) => Ok(Some(condition)),
+            Ok(Look::Busy(_)) | Err(Refused::Deadlock) => Ok(None),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// Gives the lock up. Data that an owner's death has left, and that nobody has marked consistent since, are lost:
+    /// nobody gets the lock any more. Poisoned data stay so.
+    ///
+    /// # Errors
+    /// [`Corrupted::NotOwner`]: somebody has taken the lock away, or written garbage; it is left as it is.
+    ///
+    /// # Safety
+    /// The caller owns the lock under the name `me`.
+    #[inline]
+    pub unsafe fn release<C: RobustOps>(&self, cx: &C, me: Name) -> Result<(), Corrupted> {
+        if self.owner.load(Ordering::Relaxed) == me.bits() {
+            self.let_go(cx, me, 0);
+            return Ok(());
+        }
+        let condition = self.condition(me)?;
+        self.leave(cx, me, if condition.owner_died { Ownership::Lost } else { Ownership::Free(condition) });
+        Ok(())
+    }
+
+    /// Gives the lock up, and says in what condition the data are: the next owner will be told.
+    ///
+    /// # Errors
+    /// As [`RawRobust::release`].
+    ///
+    /// # Safety
+    /// As [`RawRobust::release`].
+    #[cold]
+    pub unsafe fn release_as<C: RobustOps>(
+        &self,
+        cx: &C,
+        me: Name,
+        condition: Condition,
+    ) -> Result<(), Corrupted> {
+        self.condition(me)?;
+        self.leave(cx, me, Ownership::Free(condition));
+        Ok(())
+    }
+
+    /// Says that the data are as they should be, whatever has happened.
+    ///
+    /// # Errors
+    /// As [`RawRobust::release`].
+    ///
+    /// # Safety
+    /// As [`RawRobust::release`].
+    pub unsafe fn mark_consistent(&self, me: Name) -> Result<(), Corrupted> {
+        let found = Ownership::Held(me, self.condition(me)?).encode();
+        let marked = self.owner.compare_exchange(found, me.bits(), Ordering::Relaxed, Ordering::Relaxed);
+        marked.map(|_| ()).map_err(|word| Corrupted::NotOwner { word })
+    }
+
+    /// Frees the lock if its owner is dead, and wakes who waits for it; whether it was so. The next owner will be
+    /// told of the death.
+    ///
+    /// Waiters do this by themselves; this is for those who look on.
+    ///
+    /// # Errors
+    /// [`Corrupted::NoSuchOwner`].
+    pub fn repair<C: RobustOps>(&self, cx: &C) -> Result<bool, Corrupted> {
+        match self.ownership()? {
+            Ownership::Held(name, _) if cx.is_dead(name) => Ok(self.evict(cx)),
+            _ => Ok(false),
+        }
+    }
+
+    /// Takes the lock away from whoever has it, who may be alive and will go on as if it had it: for people who know
+    /// that it will not. Words that say nothing are put in order. The next owner will be told that an owner died.
+    ///
+    /// Gives whether anybody had it.
+    pub fn evict<C: RobustOps>(&self, cx: &C) -> bool {
+        let word = self.owner.load(Ordering::Relaxed);
+        let condition = match Ownership::decode(word) {
+            Ok(Ownership::Held(_, condition)) => condition,
+            Ok(Ownership::Free(_)) => return false,
+            Ok(Ownership::Reserved(_) | Ownership::Lost) | Err(_) => Condition::default(),
+        };
+        let free = Ownership::Free(condition.after_death()).encode();
+        let evicted = self.owner.compare_exchange(word, free, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        self.attention.store(0, Ordering::Release);
+        self.kick_all(cx);
+        evicted
+    }
+
+    /// What the owner word says; old news when it arrives.
+    ///
+    /// # Errors
+    /// [`Corrupted::NoSuchOwner`].
+    pub fn ownership(&self) -> Result<Ownership, Corrupted> {
+        Ownership::decode(self.owner.load(Ordering::Relaxed))
+    }
+
+    /// What has happened to the lock.
+    pub fn stats(&self) -> RobustStats {
+        let Stats { acquisitions, contended, waited_ns, seen, seen_ns } = &self.stats;
+        let acquisitions = acquisitions.load(Ordering::Relaxed);
+        let seen = seen.load(Ordering::Relaxed) == acquisitions;
+        RobustStats {
+            acquisitions,
+            contended: contended.load(Ordering::Relaxed),
+            waited_ns: waited_ns.load(Ordering::Relaxed),
+            held_since_ns: seen.then(|| seen_ns.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// The owner word: for tests that must break it.
+    #[doc(hidden)]
+    pub fn owner_word(&self) -> &AtomicU64 {
+        &self.owner
+    }
+
+    #[inline]
+    fn take_free(&self, me: Name) -> bool {
+        let taken = self.owner.compare_exchange(0, me.bits(), Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if taken {
+            self.count_acquisition();
+        }
+        taken
+    }
+
+    /// By the owner alone.
+    #[inline]
+    fn count_acquisition(&self) {
+        if cfg!(any(loom, shuttle)) {
+            // No decision depends on statistics, and each would multiply the states of a model.
+            return;
+        }
+        let count = &self.stats.acquisitions;
+        count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Takes the lock if it can be had.
+    fn look<C: RobustOps>(&self, cx: &C, me: Name, manners: Manners) -> Result<Look, Refused> {
+        let mut word = self.owner.load(Ordering::Relaxed);
+        loop {
+            let condition = match Ownership::decode(word)? {
+                Ownership::Free(condition) => condition,
+                Ownership::Held(name, _) if name == me => return Err(Refused::Deadlock),
+                Ownership::Held(name, condition) if cx.is_dead(name) => condition.after_death(),
+                Ownership::Held(name, _) => return Ok(Look::Busy(name)),
+                Ownership::Reserved(name) => {
+                    if name != me && manners == Manners::Polite && self.is_waiting(cx, name.slot()) {
+                        return Ok(Look::Busy(name));
+                    }
+                    Condition::CONSISTENT
+                }
+                Ownership::Lost => return Err(Refused::NotRecoverable),
+            };
+            let mine = Ownership::Held(me, condition).encode();
+            match self.owner.compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => {
+                    self.count_acquisition();
+                    return Ok(Look::Taken(condition));
+                }
+                Err(changed) => word = changed,
+            }
+        }
+    }
+
+    /// The condition of the data, for their owner.
+    fn condition(&self, me: Name) -> Result<Condition, Corrupted> {
+        let word = self.owner.load(Ordering::Relaxed);
+        match Ownership::decode(word) {
+            Ok(Ownership::Held(name, condition)) if name == me => Ok(condition),
+            _ => Err(Corrupted::NotOwner { word }),
+        }
+    }
+
+    #[cold]
+    fn leave<C: RobustOps>(&self, cx: &C, me: Name, left: Ownership) {
+        self.let_go(cx, me, left.encode());
+        if left == Ownership::Lost {
+            self.kick_all(cx);
+        }
+    }
+
+    #[inline]
+    fn let_go<C: RobustOps>(&self, cx: &C, me: Name, word: u64) {
+        if cx.has_heavy_barrier() {
+            self.owner.store(word, release_order());
+            // [S]: the other half is the heavy barrier of the head.
+            light_barrier();
+        } else {
+            self.owner.swap(word, release_order());
+            fence_after_exchange();
+        }
+        if self.attention.load(Ordering::Relaxed) != 0 {
+            self.attend(cx, me);
+        }
+    }
+
+    /// Looks after the head, once the lock is free.
+    #[cold]
+    fn attend<C: RobustOps>(&self, cx: &C, me: Name) {
+        loop {
+            let word = self.attention.load(Ordering::Acquire);
+            let waiter = match Attention::decode(word) {
+                Attention::Nobody => return,
+                Attention::Wants(waiter) if self.is_waiting(cx, waiter) => {
+                    // It is awake. Should somebody be faster here, it is asked again at its release.
+                    if let Some(name) = cx.name_of(waiter) {
+                        let reserved = Ownership::Reserved(name).encode();
+                        let _ =
+                            self.owner.compare_exchange(0, reserved, Ordering::Release, Ordering::Relaxed);
+                    }
+                    return;
+                }
+                said => said.waiter(),
+            };
+            // Taken back only after the kick: whoever releases in between kicks as well, for this one may die before
+            // it does. The claim tells this request from the next one of the same waiter.
+            let claimed = Attention::Claimed(waiter.unwrap_or(me.slot()), me.slot()).encode();
+            if !self.replace_attention(word, claimed) {
+                continue;
+            }
+            let alive = waiter.filter(|&waiter| self.is_waiting(cx, waiter));
+            if let Some(waiter) = alive.or_else(|| self.first(cx)) {
+                cx.kick(waiter);
+            }
+            // Now it is on its way, and releases need not care until it asks again.
+            self.replace_attention(claimed, 0);
+            return;
+        }
+    }
+
+    fn replace_attention(&self, old: u64, new: u64) -> bool {
+        self.attention.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+// SAFETY: 64-bit atomics, 64 bytes together; zero is free.
+unsafe impl LockType for RawRobust {
+    const NAME: &'static str = "robust";
+
+    fn is_locked(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) != 0
+    }
+
+    /// The lower half of the owner word names the slot alone.
+    fn describe(word: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match CpuId::new((word as usize & CpuId::MAX.index()).wrapping_sub(1)) {
+            Some(slot) => write!(f, "participant {}", slot.index()),
+            None => f.write_str("nobody"),
+        }
+    }
+}
+
+impl fmt::Debug for RawRobust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawRobust")
+            .field("owner", &self.ownership())
+            .field("attention", &Attention::decode(self.attention.load(Ordering::Relaxed)))
+            .field("stats", &self.stats())
+            .finish()
+    }
+}

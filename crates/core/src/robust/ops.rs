@@ -48,6 +48,18 @@ pub unsafe trait RobustOps {
         primitive::spin_hint();
     }
 
+    /// How often a waiter looks at the word before it sleeps, with pauses that grow; at least once.
+    #[inline]
+    fn looks_before_sleep(&self) -> u32 {
+        6
+    }
+
+    /// The same for the head that will get the lock at the next release.
+    #[inline]
+    fn looks_when_wanted(&self) -> u32 {
+        64
+    }
+
     /// Counts `amount` of `event`. Free where not overridden.
     #[inline]
     fn count(&self, event: Event, amount: u64) {

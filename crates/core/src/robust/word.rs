@@ -5,10 +5,10 @@
 //!           +-------------------------+-------------+--------+------------+
 //!           |       incarnation       |    check    | flags  |  slot + 1  |
 //!           +-------------------------+-------------+--------+------------+
-//! attention  63                     32 31 30  29   28        14 13         0
-//!           +-------------------------+-----+----+------------+------------+
-//!           |   incarnation of who    | kind| 0  | claimer + 1| waiter + 1 |
-//!           +-------------------------+-----+----+------------+------------+
+//! attention  63                  32 31  30 29  28 27        14 13         0
+//!           +----------------------+------+------+------------+------------+
+//!           |           0          | kind |  0   | claimer + 1| waiter + 1 |
+//!           +----------------------+------+------+------------+------------+
 //! ```
 //! `check` is a hash of slot and incarnation: bytes that somebody has overwritten rarely look like a name.
 
@@ -21,7 +21,6 @@ const SLOT_BITS: u32 = 14;
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 const FLAGS_MASK: u64 = 0xf << SLOT_BITS;
 const CHECK_SHIFT: u32 = 18;
-const CHECK_MASK: u64 = SLOT_MASK << CHECK_SHIFT;
 const INCARNATION_SHIFT: u32 = 32;
 
 /// The last owner died inside.
@@ -59,7 +58,6 @@ impl Name {
     #[must_use]
     pub const fn from_bits(bits: u64) -> Option<Self> {
         let slot = (bits & SLOT_MASK) as usize;
-        #[expect(clippy::cast_possible_truncation, reason = "32 bits are left")]
         let incarnation = (bits >> INCARNATION_SHIFT) as u32;
         match CpuId::new(slot.wrapping_sub(1)) {
             Some(slot) if Self::new(slot, incarnation).0 == bits => Some(Self(bits)),
@@ -85,7 +83,6 @@ impl Name {
     /// How often the slot had been given to somebody, when it got this name.
     #[must_use]
     pub const fn incarnation(self) -> u32 {
-        #[expect(clippy::cast_possible_truncation, reason = "32 bits are left")]
         return (self.0 >> INCARNATION_SHIFT) as u32;
     }
 }
@@ -203,8 +200,8 @@ pub(crate) enum Attention {
     Sleeps(CpuId),
     /// That waiter has waited long enough: the lock is to be reserved for it.
     Wants(CpuId),
-    /// `by` is about to kick that waiter.
-    Claimed(CpuId, Name),
+    /// The second is about to kick the first.
+    Claimed(CpuId, CpuId),
     /// What nobody writes.
     Garbage,
 }
@@ -223,10 +220,7 @@ impl Attention {
             Self::Nobody | Self::Garbage => 0,
             Self::Sleeps(waiter) => SLEEPS << KIND_SHIFT | slot(waiter),
             Self::Wants(waiter) => WANTS << KIND_SHIFT | slot(waiter),
-            Self::Claimed(waiter, by) => {
-                let incarnation = (by.incarnation() as u64) << INCARNATION_SHIFT;
-                incarnation | CLAIMED << KIND_SHIFT | slot(by.slot()) << SLOT_BITS | slot(waiter)
-            }
+            Self::Claimed(waiter, by) => CLAIMED << KIND_SHIFT | slot(by) << SLOT_BITS | slot(waiter),
         }
     }
 
@@ -234,13 +228,11 @@ impl Attention {
         const fn slot(bits: u64) -> Option<CpuId> {
             CpuId::new(((bits & SLOT_MASK) as usize).wrapping_sub(1))
         }
-        #[expect(clippy::cast_possible_truncation, reason = "32 bits are left")]
-        let incarnation = (word >> INCARNATION_SHIFT) as u32;
         let said = match (word >> KIND_SHIFT & 3, slot(word), slot(word >> SLOT_BITS)) {
             (0, None, None) => Self::Nobody,
             (SLEEPS, Some(waiter), None) => Self::Sleeps(waiter),
             (WANTS, Some(waiter), None) => Self::Wants(waiter),
-            (CLAIMED, Some(waiter), Some(by)) => Self::Claimed(waiter, Name::new(by, incarnation)),
+            (CLAIMED, Some(waiter), Some(by)) => Self::Claimed(waiter, by),
             _ => Self::Garbage,
         };
         if said.encode() == word { said } else { Self::Garbage }
@@ -283,7 +275,7 @@ mod tests {
     fn attention_survives_the_round_trip() {
         for name in names() {
             let slot = name.slot();
-            for said in [Attention::Sleeps(slot), Attention::Wants(slot), Attention::Claimed(slot, name)] {
+            for said in [Attention::Sleeps(slot), Attention::Wants(slot), Attention::Claimed(slot, slot)] {
                 assert_eq!(Attention::decode(said.encode()), said);
             }
         }

@@ -1,5 +1,9 @@
 //! What the model checkers run the locks on: CPUs that sleep on a condition variable when they wait.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub(crate) mod robust;
+
 use std::sync::Arc;
 
 use crosslock_core::primitive::{AtomicU32, Ordering};
@@ -316,3 +320,21 @@ const PVQSPINLOCK: [&str; 27] = [
     "n,0,3 -> n,0,0", // release, and kick
     "n,1,3 -> n,1,0",
 ];
+
+/// Runs `broken` in a process of its own (a deadlock in a model ends in an abort) and expects loom's `report`.
+#[cfg(loom)]
+pub(crate) fn must_be_caught(test: &str, report: &str, broken: impl FnOnce()) {
+    const CONTROL: &str = "CROSSLOCK_NEGATIVE_CONTROL";
+    if std::env::var_os(CONTROL).is_some() {
+        return broken();
+    }
+    let this = std::env::current_exe().unwrap();
+    let child = std::process::Command::new(this)
+        .args(["--exact", test, "--nocapture"])
+        .env(CONTROL, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stderr).into_owned() + &String::from_utf8_lossy(&child.stdout);
+    assert!(!child.status.success(), "{test}: the fault was not caught");
+    assert!(said.contains(report), "{test}: caught otherwise than by {report:?}:\n{said}");
+}

@@ -1,0 +1,324 @@
+//! Waiting: who sits where, who is next, and who sleeps on whom.
+//!
+//! Who watches the right one:
+//! - **A waiter that is not the head** watches the nearest one before it. That one, when it leaves, looks for those who
+//!   watch it [W]: the new owner arms the next one on its behalf (the next one watches the new owner already, and
+//!   sleeps on) and kicks any other. When it dies, the kernel wakes them.
+//! - **The head** asks for attention, then looks at the owner word once more [S], and watches the one that is in it.
+//!   Whoever that is, its release comes after the look, so it sees the request and kicks.
+//! - **Somebody who joins** with a lower ticket than one who sits there already (two who joined at once) kicks that
+//!   one [J], which then finds it.
+//!
+//! So each sleep ends by a kick, or by the death of the one who would have kicked. That it also ends after some time
+//! is a net for those who are alive but stopped.
+
+use super::word::Attention;
+use super::{HAND_OVER_NS, Look, Manners, Name, RawRobust, Refused, RobustOps, Seat};
+use crate::Condition;
+use crate::event::Event;
+use crate::per_cpu::CpuId;
+use crate::primitive::{Ordering, fence};
+
+/// The longest pause between two looks, in turns: who looks often slows the owner down.
+const LONGEST_PAUSE: u32 = 64;
+
+/// Nobody who waits sleeps longer without a look.
+const NAP_NS: u64 = 50_000_000;
+/// Who waits without a seat is not kicked.
+const SEATLESS_NAP_NS: u64 = 1_000_000;
+
+impl RawRobust {
+    #[cold]
+    pub(super) fn acquire_slowly<C: RobustOps>(
+        &self,
+        cx: &C,
+        me: Name,
+        until_ns: u64,
+    ) -> Result<Condition, Refused> {
+        if let Look::Taken(condition) = self.spin(cx, me, cx.looks_before_sleep(), Manners::Polite)? {
+            return Ok(condition);
+        }
+        let since_ns = cx.now_ns();
+        let condition = match Waiter::sit_down(self, cx, me, since_ns) {
+            Some(waiter) => waiter.wait(until_ns),
+            None => self.wait_without_seat(cx, me, until_ns),
+        }?;
+        self.count_wait(cx, since_ns);
+        Ok(condition)
+    }
+
+    /// Looks some times, with growing pauses.
+    fn spin<C: RobustOps>(&self, cx: &C, me: Name, looks: u32, manners: Manners) -> Result<Look, Refused> {
+        let mut pause = 1;
+        for _ in 1..looks {
+            if let Look::Taken(condition) = self.look(cx, me, manners)? {
+                return Ok(Look::Taken(condition));
+            }
+            (0..pause).for_each(|_| cx.relax());
+            pause = LONGEST_PAUSE.min(2 * pause);
+        }
+        self.look(cx, me, manners)
+    }
+
+    /// For a wait inside another one of the same participant, in a signal handler.
+    fn wait_without_seat<C: RobustOps>(&self, cx: &C, me: Name, until_ns: u64) -> Result<Condition, Refused> {
+        cx.count(Event::LockNoNode, 1);
+        let kicks = |seat: &Seat| seat.kicks().load(Ordering::Relaxed);
+        loop {
+            let seen = cx.seats().get(me.slot().index()).map_or(0, kicks);
+            let watched = match self.look(cx, me, Manners::Rude)? {
+                Look::Taken(condition) => return Ok(condition),
+                Look::Busy(name) => name,
+            };
+            let now = cx.now_ns();
+            if now >= until_ns {
+                return Err(Refused::TimedOut);
+            }
+            cx.sleep(me, seen, watched, until_ns.min(now.saturating_add(SEATLESS_NAP_NS)));
+        }
+    }
+
+    /// By the owner, who has waited since then.
+    fn count_wait<C: RobustOps>(&self, cx: &C, since_ns: u64) {
+        if cfg!(any(loom, shuttle)) {
+            return;
+        }
+        let (stats, now) = (&self.stats, cx.now_ns());
+        let add = |counter: &crate::primitive::AtomicU64, amount| {
+            counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+        };
+        add(&stats.contended, 1);
+        add(&stats.waited_ns, now.saturating_sub(since_ns));
+        self.notice_owner(now);
+    }
+
+    /// Notes when the present acquisition was first noticed.
+    fn notice_owner(&self, now_ns: u64) {
+        if cfg!(any(loom, shuttle)) {
+            return;
+        }
+        let (stats, count) = (&self.stats, self.stats.acquisitions.load(Ordering::Relaxed));
+        if stats.seen.load(Ordering::Relaxed) != count {
+            stats.seen_ns.store(now_ns, Ordering::Relaxed);
+            stats.seen.store(count, Ordering::Relaxed);
+        }
+    }
+
+    fn key<C: RobustOps>(&self, cx: &C) -> u64 {
+        cx.lock_key(&self.owner).get()
+    }
+
+    /// Those who wait for this lock and live, with their seats.
+    fn waiting<'a, C: RobustOps>(&self, cx: &'a C) -> impl Iterator<Item = (Name, &'a Seat)> {
+        let key = self.key(cx);
+        let sits = move |seat: &Seat| seat.key.load(Ordering::Acquire) == key;
+        cx.seats().iter().enumerate().filter(move |(_, seat)| sits(seat)).filter_map(|(slot, seat)| {
+            let name = cx.name_of(CpuId::new(slot)?)?;
+            (!cx.is_dead(name)).then_some((name, seat))
+        })
+    }
+
+    /// Whether that one waits for this lock, and lives.
+    pub(super) fn is_waiting<C: RobustOps>(&self, cx: &C, slot: CpuId) -> bool {
+        let key = self.key(cx);
+        let sits = |seat: &Seat| seat.key.load(Ordering::Acquire) == key;
+        cx.seats().get(slot.index()).is_some_and(sits)
+            && cx.name_of(slot).is_some_and(|name| !cx.is_dead(name))
+    }
+
+    /// The head of the queue.
+    pub(super) fn first<C: RobustOps>(&self, cx: &C) -> Option<CpuId> {
+        self.waiting(cx).min_by_key(|(_, seat)| seat.ticket()).map(|(name, _)| name.slot())
+    }
+
+    pub(super) fn kick_all<C: RobustOps>(&self, cx: &C) {
+        self.waiting(cx).for_each(|(name, _)| cx.kick(name.slot()));
+    }
+}
+
+/// One who sits.
+struct Waiter<'a, C> {
+    lock: &'a RawRobust,
+    cx: &'a C,
+    me: Name,
+    seat: &'a Seat,
+    ticket: u64,
+}
+
+impl<'a, C: RobustOps> Waiter<'a, C> {
+    /// `None` where the participant sits already.
+    fn sit_down(lock: &'a RawRobust, cx: &'a C, me: Name, since_ns: u64) -> Option<Self> {
+        let seat = cx.seats().get(me.slot().index())?;
+        if seat.key.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        // Relaxed: who is before whom follows from the number, and a seat is seen as a whole by its key.
+        let ticket = lock.tickets.fetch_add(1, Ordering::Relaxed);
+        seat.since_ns.store(since_ns, Ordering::Relaxed);
+        let waiter = Self { lock, cx, me, seat, ticket };
+        waiter.sit();
+        cx.count(Event::LockSlowpath, 1);
+        fence(Ordering::SeqCst); // [J]
+        lock.waiting(cx)
+            .filter(|(name, seat)| *name != me && seat.ticket() > ticket)
+            .for_each(|(name, _)| cx.kick(name.slot()));
+        Some(waiter)
+    }
+
+    fn sit(&self) {
+        self.seat.watches.store(0, Ordering::Relaxed);
+        self.seat.ticket.store(self.ticket, Ordering::Relaxed);
+        self.seat.key.store(self.lock.key(self.cx), Ordering::Release);
+    }
+
+    fn wait(self, until_ns: u64) -> Result<Condition, Refused> {
+        let Self { cx, seat, .. } = self;
+        let mut head_since = None;
+        let mut impatient = false;
+        loop {
+            let seen = seat.kicks().load(Ordering::Acquire);
+            if seat.ticket() != self.ticket || seat.key() != self.lock.key(cx) {
+                // A peer wrote garbage over the seat.
+                self.sit();
+            }
+            let ahead = if impatient { None } else { self.ahead() };
+            let watched = if let Some((name, ticket)) = ahead {
+                head_since = None;
+                seat.watches.store(name.bits(), Ordering::Relaxed);
+                fence(Ordering::SeqCst); // [W]
+                if !self.still_sits(name, ticket) {
+                    continue;
+                }
+                name
+            } else {
+                let since = *head_since.get_or_insert_with(|| cx.now_ns());
+                match self.compete(since) {
+                    Ok(Look::Taken(condition)) => {
+                        self.get_up_as_owner();
+                        return Ok(condition);
+                    }
+                    Ok(Look::Busy(name)) => name,
+                    Err(refused) => {
+                        self.get_up();
+                        return Err(refused);
+                    }
+                }
+            };
+            let now = cx.now_ns();
+            if now >= until_ns {
+                return self.give_up();
+            }
+            let nap_end = until_ns.min(now.saturating_add(NAP_NS));
+            cx.count(if ahead.is_some() { Event::PvWaitNode } else { Event::PvWaitHead }, 1);
+            cx.sleep(self.me, seen, watched, nap_end);
+            // Not kicked for so long: the one before may be stopped. Then look, whosever turn it is.
+            impatient = seat.kicks().load(Ordering::Relaxed) == seen && cx.now_ns() >= nap_end;
+        }
+    }
+
+    /// The nearest one before, and its ticket.
+    fn ahead(&self) -> Option<(Name, u64)> {
+        let before = self.lock.waiting(self.cx).map(|(name, seat)| (name, seat.ticket()));
+        before.filter(|&(_, ticket)| ticket < self.ticket).max_by_key(|&(_, ticket)| ticket)
+    }
+
+    fn still_sits(&self, name: Name, ticket: u64) -> bool {
+        let same = |seat: &Seat| seat.key() == self.lock.key(self.cx) && seat.ticket() == ticket;
+        self.cx.seats().get(name.slot().index()).is_some_and(same)
+    }
+
+    /// The head's part: tries to take the lock; if it cannot, asks to be kicked, and says by whom.
+    fn compete(&self, since_ns: u64) -> Result<Look, Refused> {
+        let Self { lock, cx, me, seat, .. } = *self;
+        let now = cx.now_ns();
+        lock.notice_owner(now);
+        let waited_long = now.saturating_sub(since_ns) >= HAND_OVER_NS;
+        if waited_long {
+            self.ask(Attention::Wants(me.slot()));
+        }
+        let looks = if waited_long { cx.looks_when_wanted() } else { cx.looks_before_sleep() };
+        if let Look::Taken(condition) = lock.spin(cx, me, looks, Manners::Rude)? {
+            return Ok(Look::Taken(condition));
+        }
+        self.ask(Attention::Sleeps(me.slot()));
+        cx.heavy_barrier(); // [S], also for those who release
+        let look = lock.look(cx, me, Manners::Rude)?;
+        if let Look::Busy(name) = look {
+            seat.watches.store(name.bits(), Ordering::Relaxed);
+        }
+        Ok(look)
+    }
+
+    /// Sets the attention; who was named there before is kicked, and will see whether it is the head.
+    fn ask(&self, wanted: Attention) {
+        loop {
+            let word = self.lock.attention.load(Ordering::Acquire);
+            let displaced = Attention::decode(word).waiter();
+            if let Some(displaced) =
+                displaced.filter(|&slot| Some(slot) != wanted.waiter() && slot != self.me.slot())
+            {
+                // Before, so that a crash in between leaves the request.
+                self.cx.kick(displaced);
+            }
+            if word == wanted.encode() || self.lock.replace_attention(word, wanted.encode()) {
+                return;
+            }
+        }
+    }
+
+    /// Takes back what this one has asked for.
+    fn ask_no_more(&self) {
+        loop {
+            let word = self.lock.attention.load(Ordering::Acquire);
+            let mine = Attention::decode(word).waiter() == Some(self.me.slot());
+            if !mine || self.lock.replace_attention(word, 0) {
+                return;
+            }
+        }
+    }
+
+    /// The owner leaves the queue: the next one sleeps on, for it watches the right one already.
+    fn get_up_as_owner(&self) {
+        let Self { lock, cx, me, .. } = *self;
+        self.seat.key.store(0, Ordering::Release);
+        fence(Ordering::SeqCst); // [W]
+        let watches_me = |seat: &Seat| seat.watches.load(Ordering::Relaxed) == me.bits();
+        let next = lock.waiting(cx).min_by_key(|(_, seat)| seat.ticket());
+        let next = next.filter(|(_, seat)| watches_me(seat)).map(|(name, _)| name);
+        match next {
+            Some(name) => self.ask(Attention::Sleeps(name.slot())),
+            None => self.ask_no_more(),
+        }
+        self.kick_watchers(next);
+    }
+
+    /// Leaves the queue without the lock.
+    fn get_up(&self) {
+        self.seat.key.store(0, Ordering::Release);
+        fence(Ordering::SeqCst); // [W]
+        self.ask_no_more();
+        self.kick_watchers(None);
+    }
+
+    fn kick_watchers(&self, except: Option<Name>) {
+        let me = self.me.bits();
+        self.lock
+            .waiting(self.cx)
+            .filter(|(name, seat)| Some(*name) != except && seat.watches.load(Ordering::Relaxed) == me)
+            .for_each(|(name, _)| self.cx.kick(name.slot()));
+    }
+
+    /// The time is over. What came in the last moment is taken all the same.
+    fn give_up(&self) -> Result<Condition, Refused> {
+        let Self { lock, cx, me, .. } = *self;
+        self.seat.key.store(0, Ordering::Release);
+        fence(Ordering::SeqCst); // [W]
+        self.ask_no_more();
+        let look = lock.look(cx, me, Manners::Rude);
+        self.kick_watchers(None);
+        match look? {
+            Look::Taken(condition) => Ok(condition),
+            Look::Busy(_) => Err(Refused::TimedOut),
+        }
+    }
+}
