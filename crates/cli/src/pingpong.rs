@@ -88,14 +88,14 @@ impl fmt::Display for Report {
 /// The two locks, in one segment; the message is the data of the first.
 struct Court<'a, L> {
     cx: &'a SegmentContext,
-    empty: crosslock::Mutex<u64, L>,
-    full: crosslock::Mutex<u64, L>,
+    empty: crosslock::SpinMutex<u64, L>,
+    full: crosslock::SpinMutex<u64, L>,
 }
 
 impl<'a, L: RawLock<SegmentContext>> Court<'a, L> {
     fn new(segment: &'a Segment) -> anyhow::Result<Self> {
-        let empty = segment.mutex_with("empty", 0)?;
-        let full = segment.mutex_with("full", 0)?;
+        let empty = segment.spin_mutex("empty", 0)?;
+        let full = segment.spin_mutex("full", 0)?;
         Ok(Self { cx: segment.context()?, empty, full })
     }
 

@@ -28,7 +28,7 @@ fn inspect_decodes_lock_words_without_touching_them() {
     let name = Name::new("decode");
     let segment = crosslock::Segment::create(&name.0).unwrap();
     fn held<L: RawLock<crosslock::SegmentContext>>(segment: &crosslock::Segment, name: &str) {
-        let mutex = segment.mutex_with::<u64, L>(name, 0).unwrap();
+        let mutex = segment.spin_mutex::<u64, L>(name, 0).unwrap();
         core::mem::forget(mutex.lock().unwrap());
     }
     held::<RawTas>(&segment, "a-tas");

@@ -46,7 +46,8 @@ pub use qspinlock::transitions;
 pub use qspinlock::{QWord, RawQSpin};
 pub use raw::{LockType, RawLock};
 pub use robust::{
-    Condition, HAND_OVER_NS, Name, Ownership, RawRobust, Refused, RobustOps, RobustStats, Seat,
+    Condition, HAND_OVER_NS, Name, Ownership, READS, RawRobust, RawRobustRw, Refused, RobustOps, RobustStats,
+    Seat,
 };
 pub use tas::RawTas;
 pub use ticket::RawTicket;

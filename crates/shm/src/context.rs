@@ -2,14 +2,11 @@
 
 use crosslock_core::primitive::AtomicU32;
 use crosslock_core::{Context, CpuId, Event, HashEntry, LockKey, PerCpu, PvOps};
-use rustix::thread::futex;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::alive::SHARED;
 use crate::futex::{SPIN_TURNS, kick, wait};
 use crate::segment::SegmentContext;
-
-/// The waiters are in different processes.
-const SHARED: futex::Flags = futex::Flags::empty();
 
 // SAFETY: a slot is leased to one thread until it ends; the table is one for all who map the segment. A hostile
 // peer may write it: it can break exclusion anyway, by writing the word.
@@ -51,13 +48,29 @@ impl PvOps for SegmentContext {
 
     /// The offset of the lock in the segment, plus 1.
     fn lock_key(&self, word: &AtomicU32) -> LockKey {
-        let offset = self.mapping().offset_of(core::ptr::from_ref(word).addr());
-        // Only an address just below the mapping, where no word can be, would give 0.
-        LockKey::new((offset as u64).wrapping_add(1)).unwrap_or(LockKey::of_address(word))
+        self.key_at(core::ptr::from_ref(word).addr())
     }
 
     fn clock_ns(&self) -> u64 {
-        let now = clock_gettime(ClockId::Monotonic);
-        now.tv_sec.unsigned_abs().wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec.unsigned_abs())
+        monotonic_ns()
     }
+}
+
+impl SegmentContext {
+    pub(crate) fn key_at(&self, address: usize) -> LockKey {
+        let offset = self.mapping().offset_of(address);
+        // Only an address just below the mapping, where no word can be, would give 0.
+        LockKey::new((offset as u64).wrapping_add(1)).unwrap_or(NO_LOCK)
+    }
+}
+
+/// The key of no lock.
+const NO_LOCK: LockKey = match LockKey::new(u64::MAX) {
+    Some(key) => key,
+    None => unreachable!(),
+};
+
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs().wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec.unsigned_abs())
 }

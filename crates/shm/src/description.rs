@@ -127,6 +127,7 @@ extern "C" fn in_parent() {
 /// Runs in the child, whose only thread this is; makes system calls and touches no other lock.
 extern "C" fn in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
+    crate::place::forget_me();
     let Ok(Some(tracked)) = HELD.try_with(Cell::take) else { return };
     for &(number, in_child) in tracked.iter() {
         let fresh = match in_child {

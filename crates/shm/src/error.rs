@@ -105,6 +105,28 @@ pub enum Error {
         /// The unknown bits.
         unknown: u64,
     },
+    /// The segment was made on a machine with other pages.
+    #[error(
+        "{segment} has pages of {found} bytes, this machine has {machine}; create it anew on this machine"
+    )]
+    PageSize {
+        /// Which segment.
+        segment: Box<str>,
+        /// What the header says, in bytes.
+        found: u32,
+        /// This machine's, in bytes.
+        machine: u32,
+    },
+    /// This process cannot take part in the barriers that the segment's locks rely on.
+    #[error(
+        "{segment}: its locks are released by a store, which needs membarrier, which this process may not use ({source}); allow the system call, or create the segment with Release::Exchange"
+    )]
+    NoBarrier {
+        /// Which segment.
+        segment: Box<str>,
+        /// Why not.
+        source: io::Error,
+    },
     /// The file's size is not the one in its header.
     #[error("{segment} has {file} bytes, but its header says {header}; it was cut or extended, remove it")]
     SizeMismatch {
@@ -201,6 +223,31 @@ pub enum Error {
         /// The value found.
         found: u64,
     },
+    /// An owner of the lock died inside: the data may be half changed. What [`LockError::OwnerDied`](crate::LockError) becomes
+    /// where nobody handles it.
+    #[error(
+        "an owner of the lock died inside, the data may be half changed; look at them, repair them and mark them consistent"
+    )]
+    OwnerDied,
+    /// An owner of the lock panicked inside: the data may be half changed.
+    #[error(
+        "an owner of the lock panicked inside, the data may be half changed; look at them, repair them and mark them consistent"
+    )]
+    Poisoned,
+    /// An owner died inside, and the next one did not mark the data consistent.
+    #[error(
+        "the lock is not recoverable: an owner died inside, and the next one left without marking the data consistent; make a new object, or force the lock open"
+    )]
+    NotRecoverable,
+    /// The thread reads under as many locks as it can.
+    #[error("this thread reads under {} locks already, which is the most", crosslock_core::READS)]
+    TooManyReads,
+    /// The lock was not to be had in time.
+    #[error("the lock was not free in time")]
+    TimedOut,
+    /// The thread has the lock already.
+    #[error("this thread has locked it already, and would wait for itself for ever")]
+    Deadlock,
     /// A lock's words hold what no correct peer writes.
     #[error(transparent)]
     Corrupted(#[from] Corrupted),

@@ -5,16 +5,18 @@
 
 use core::mem::offset_of;
 
-use crosslock_core::{CpuId, HashEntry, PerCpu};
+use crosslock_core::{CpuId, HashEntry, PerCpu, Seat};
+use rustix::param::page_size;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::barrier::Release;
 use crate::directory::Entry;
 use crate::error::{Error, Result};
 use crate::lease;
 use crate::participant::{COUNTERS, Record};
 
 /// The version of everything that is laid down in `docs/segment.md`.
-pub(crate) const ABI_VERSION: u32 = 1;
+pub(crate) const ABI_VERSION: u32 = 2;
 
 /// The first eight bytes of every segment.
 pub(crate) const MAGIC: [u8; 8] = *b"CROSSLCK";
@@ -27,6 +29,11 @@ const KNOWN_FEATURES: u64 = 0;
 
 /// Flag: made by a tool; whoever finds it unattached may remove it.
 pub(crate) const TEMPORARY: u32 = 1;
+
+/// Flag: the robust locks in it are released by an exchange.
+pub(crate) const RELEASE_BY_EXCHANGE: u32 = 2;
+
+const KNOWN_FLAGS: u32 = TEMPORARY | RELEASE_BY_EXCHANGE;
 
 /// Everything starts on a cache line of its own.
 pub(crate) const LINE: usize = 64;
@@ -55,19 +62,25 @@ pub(crate) struct Header {
     pub(crate) counters: u32,
     pub(crate) hash_entries: u32,
     pub(crate) objects: u32,
-    pub(crate) reserved: u32,
+    /// Of the machine: each slot has a page.
+    pub(crate) page_size: u32,
     pub(crate) per_cpu: u64,
     pub(crate) participants: u64,
     pub(crate) hash: u64,
     pub(crate) directory: u64,
+    pub(crate) seats: u64,
+    pub(crate) alive: u64,
     pub(crate) heap: u64,
 }
 
-/// Where the bump pointer of the heap lies: the only word of the first lines that changes.
-pub(crate) const BUMP_OFFSET: usize = 128;
+/// Where the bump pointer of the heap lies; it and the next are the only words of the first lines that change.
+pub(crate) const BUMP_OFFSET: usize = 192;
 
-/// Header and bump pointer, each on lines of its own.
-pub(crate) const HEADER_SIZE: usize = 192;
+/// Where the count of slots lies that have ever been used.
+pub(crate) const HIGH_OFFSET: usize = BUMP_OFFSET + 8;
+
+/// The header, and the words that change, each on lines of their own.
+pub(crate) const HEADER_SIZE: usize = 256;
 
 const _: () = {
     assert!(offset_of!(Header, byte_order) == 8);
@@ -81,16 +94,19 @@ const _: () = {
     assert!(offset_of!(Header, counters) == 64);
     assert!(offset_of!(Header, hash_entries) == 68);
     assert!(offset_of!(Header, objects) == 72);
-    assert!(offset_of!(Header, reserved) == 76);
+    assert!(offset_of!(Header, page_size) == 76);
     assert!(offset_of!(Header, per_cpu) == 80);
     assert!(offset_of!(Header, participants) == 88);
     assert!(offset_of!(Header, hash) == 96);
     assert!(offset_of!(Header, directory) == 104);
-    assert!(offset_of!(Header, heap) == 112);
-    assert!(size_of::<Header>() == 120);
+    assert!(offset_of!(Header, seats) == 112);
+    assert!(offset_of!(Header, alive) == 120);
+    assert!(offset_of!(Header, heap) == 128);
+    assert!(size_of::<Header>() == 136);
     assert!(size_of::<Header>() <= BUMP_OFFSET);
     assert!(MAX_SLOTS as usize == CpuId::MAX.index() + 1);
     assert!(size_of::<PerCpu>() == 384 && align_of::<PerCpu>() <= LINE);
+    assert!(size_of::<Seat>() == 128 && align_of::<Seat>() <= LINE);
     assert!(size_of::<HashEntry>() == 16 && align_of::<HashEntry>() <= LINE);
 };
 
@@ -100,7 +116,9 @@ const _: () = {
 pub(crate) struct Geometry {
     pub(crate) uuid: [u8; 16],
     pub(crate) temporary: bool,
+    pub(crate) release: Release,
     pub(crate) total_size: usize,
+    pub(crate) page_size: usize,
     pub(crate) slots: usize,
     pub(crate) hash_entries: usize,
     pub(crate) objects: usize,
@@ -108,24 +126,50 @@ pub(crate) struct Geometry {
     pub(crate) participants: usize,
     pub(crate) hash: usize,
     pub(crate) directory: usize,
+    pub(crate) seats: usize,
+    pub(crate) alive: usize,
     pub(crate) heap: usize,
 }
 
-/// The tables of a header: name, offset, bytes.
-fn tables(header: &Header) -> [(&'static str, u64, u64); 5] {
-    let table = |name, offset, count: u32, each: usize| (name, offset, u64::from(count) * each as u64);
+/// Where a table lies.
+#[derive(Clone, Copy)]
+struct Table {
+    name: &'static str,
+    offset: u64,
+    len: u64,
+    align: u64,
+}
+
+/// The tables of a header, in the order in which they are laid down.
+fn tables(header: &Header) -> [Table; 7] {
+    const ALIGN: u64 = LINE as u64;
+
+    let table = |name, offset, count: u32, each: usize| {
+        let len = u64::from(count) * each as u64;
+        Table { name, offset, len, align: ALIGN }
+    };
+    let page = u64::from(header.page_size);
+    let alive = Table {
+        name: "alive",
+        offset: header.alive,
+        len: page * u64::from(header.slots),
+        align: page.max(1),
+    };
+    let heap = header.total_size.saturating_sub(header.heap);
     [
         table("per_cpu", header.per_cpu, header.slots, size_of::<PerCpu>()),
         table("participants", header.participants, header.slots, size_of::<Record>()),
         table("hash", header.hash, header.hash_entries, size_of::<HashEntry>()),
         table("directory", header.directory, header.objects, size_of::<Entry>()),
-        ("heap", header.heap, header.total_size.saturating_sub(header.heap)),
+        table("seats", header.seats, header.slots, size_of::<Seat>()),
+        alive,
+        Table { name: "heap", offset: header.heap, len: heap, align: ALIGN },
     ]
 }
 
 impl Header {
     /// The header of a new segment: the tables one after the other, then `heap_size` bytes of heap.
-    pub(crate) fn plan(uuid: [u8; 16], temporary: bool, slots: u32, objects: u32, heap_size: u64) -> Self {
+    pub(crate) fn plan(uuid: [u8; 16], flags: u32, slots: u32, objects: u32, heap_size: u64) -> Self {
         let header = Self {
             magic: MAGIC,
             byte_order: BYTE_ORDER,
@@ -134,25 +178,28 @@ impl Header {
             total_size: 0,
             features: 0,
             uuid,
-            flags: if temporary { TEMPORARY } else { 0 },
+            flags,
             slots,
             counters: COUNTERS,
             hash_entries: (4 * slots).next_power_of_two(),
             objects,
-            reserved: 0,
+            page_size: machine_page_size(),
             per_cpu: 0,
             participants: 0,
             hash: 0,
             directory: 0,
+            seats: 0,
+            alive: 0,
             heap: 0,
         };
         let mut end = header.header_size;
-        let [per_cpu, participants, hash, directory, heap] = tables(&header).map(|(_, _, len)| {
-            let start = end;
-            end = (start + len).next_multiple_of(LINE as u64);
+        let [per_cpu, participants, hash, directory, seats, alive, heap] = tables(&header).map(|table| {
+            let start = end.next_multiple_of(table.align);
+            end = start + table.len;
             start
         });
-        Self { per_cpu, participants, hash, directory, heap, total_size: heap + heap_size, ..header }
+        let total_size = heap + heap_size;
+        Self { per_cpu, participants, hash, directory, seats, alive, heap, total_size, ..header }
     }
 
     /// Checks everything that can be checked against `file_size`, the size of the file now.
@@ -183,14 +230,23 @@ impl Header {
         if unknown != 0 {
             return Err(Error::UnknownFeatures { segment: segment(), unknown });
         }
+        if self.page_size != machine_page_size() {
+            let (found, machine) = (self.page_size, machine_page_size());
+            return Err(Error::PageSize { segment: segment(), found, machine });
+        }
         Ok(())
     }
 
     fn check_capacities(&self) -> Result<(), Bad> {
         let slots = u64::from(self.slots);
         let hash_entries = u64::from(self.hash_entries);
-        Bad::unless(self.header_size == HEADER_SIZE as u64, "header_size", self.header_size, "must be 192")?;
-        Bad::unless(self.flags & !TEMPORARY == 0, "flags", self.flags.into(), "only bit 0 is known")?;
+        Bad::unless(self.header_size == HEADER_SIZE as u64, "header_size", self.header_size, "must be 256")?;
+        Bad::unless(
+            self.flags & !KNOWN_FLAGS == 0,
+            "flags",
+            self.flags.into(),
+            "only bits 0 and 1 are known",
+        )?;
         Bad::unless((1..=MAX_SLOTS.into()).contains(&slots), "slots", slots, "must be 1 to 16383")?;
         Bad::unless(self.counters == COUNTERS, "counters", self.counters.into(), "must be 48")?;
         Bad::unless(
@@ -200,16 +256,20 @@ impl Header {
             "must be a power of two, 4 to 16 for each slot",
         )?;
         Bad::unless(self.objects <= MAX_OBJECTS, "objects", self.objects.into(), "must be at most 65536")?;
-        Bad::unless(self.reserved == 0, "reserved", self.reserved.into(), "must be 0")?;
         Bad::unless(self.total_size < lease::BASE, "total_size", self.total_size, "must be below 1 TiB")
     }
 
     fn check_tables(&self) -> Result<(), Bad> {
         let mut tables = tables(self);
-        tables.sort_by_key(|&(_, offset, _)| offset);
+        tables.sort_by_key(|table| table.offset);
         let mut free_from = self.header_size;
-        for (name, offset, len) in tables {
-            Bad::unless(offset.is_multiple_of(LINE as u64), name, offset, "must be a multiple of 64")?;
+        for Table { name, offset, len, align } in tables {
+            Bad::unless(
+                offset.is_multiple_of(align),
+                name,
+                offset,
+                "must be a multiple of 64, of a page if pages",
+            )?;
             Bad::unless(offset >= free_from, name, offset, "overlaps with what lies before it")?;
             let end = offset.checked_add(len).filter(|&end| end <= self.total_size);
             free_from = end.ok_or(Bad { field: name, found: offset, reason: "ends beyond the segment" })?;
@@ -228,7 +288,9 @@ impl Header {
         Ok(Geometry {
             uuid: self.uuid,
             temporary: self.flags & TEMPORARY != 0,
+            release: if self.flags & RELEASE_BY_EXCHANGE == 0 { Release::Store } else { Release::Exchange },
             total_size: size("total_size", self.total_size)?,
+            page_size: size("page_size", self.page_size.into())?,
             slots: size("slots", self.slots.into())?,
             hash_entries: size("hash_entries", self.hash_entries.into())?,
             objects: size("objects", self.objects.into())?,
@@ -236,9 +298,16 @@ impl Header {
             participants: size("participants", self.participants)?,
             hash: size("hash", self.hash)?,
             directory: size("directory", self.directory)?,
+            seats: size("seats", self.seats)?,
+            alive: size("alive", self.alive)?,
             heap: size("heap", self.heap)?,
         })
     }
+}
+
+fn machine_page_size() -> u32 {
+    // No machine has pages of 4 GiB.
+    u32::try_from(page_size()).unwrap_or(u32::MAX)
 }
 
 /// A number in the header that cannot be.

@@ -4,20 +4,20 @@ use crosslock_core::primitive::{AtomicU32, Ordering};
 use crosslock_core::{CpuId, Event};
 use rustix::fs::OFlags;
 
-use crate::directory::{Entry, ObjectType};
+use crate::directory::{Entry, Object, ObjectType};
 use crate::error::Result;
-use crate::participant::{incarnation, is_used};
+use crate::participant::{incarnation, is_used, name};
 use crate::registry::is_leased;
-use crate::segment::Segment;
+use crate::segment::{Segment, SegmentContext};
 
 /// How a participant does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Liveness {
-    /// Its process lives.
+    /// It lives.
     Alive,
-    /// Its process has died; the slot is given to the next one who registers.
+    /// It has died; when its process has, too, the slot is given to the next one who registers.
     Dead,
-    /// Its process has died in a queue: those behind it wait for ever. The slot is lost.
+    /// It has died in a queue of a spin lock: those behind it wait for ever. The slot is lost.
     Wedged,
 }
 
@@ -72,7 +72,8 @@ impl Segment {
             let state = record.state.load(Ordering::Acquire);
             let (true, Some(slot)) = (is_used(state), CpuId::new(slot)) else { continue };
             let depth = per_cpu.depth();
-            let liveness = match (is_leased(segment, &probe, slot)?, depth) {
+            let died = name(slot, state).is_none_or(|name| segment.has_died(name));
+            let liveness = match (!died && is_leased(segment, &probe, slot)?, depth) {
                 (true, _) => Liveness::Alive,
                 (false, 0) => Liveness::Dead,
                 (false, _) => Liveness::Wedged,
@@ -108,17 +109,17 @@ impl Segment {
     pub fn objects(&self) -> Vec<ObjectInfo> {
         let segment = self.inner();
         let ready = segment.entries().iter().filter_map(Entry::ready);
-        ready
-            .filter_map(|object| {
-                let range = segment.checked_range(&object).ok()?;
-                let word = if range.len() < size_of::<AtomicU32>() {
-                    0
-                } else {
-                    segment.mapping().at::<AtomicU32>(range.start).load(Ordering::Relaxed)
-                };
-                let name = object.name.to_string();
-                Some(ObjectInfo { name, ty: object.ty, offset: object.offset, word })
-            })
-            .collect()
+        let sound = ready.filter(|object| segment.checked_range(object).is_ok());
+        sound.map(|object| ObjectInfo::of(segment, &object)).collect()
+    }
+}
+
+impl ObjectInfo {
+    /// Of an object that was found sound.
+    pub(crate) fn of(segment: &SegmentContext, object: &Object) -> Self {
+        let word = segment.checked_range(object).ok().filter(|range| range.len() >= size_of::<AtomicU32>());
+        let word =
+            word.map_or(0, |range| segment.mapping().at::<AtomicU32>(range.start).load(Ordering::Relaxed));
+        Self { name: object.name.to_string(), ty: object.ty, offset: object.offset, word }
     }
 }

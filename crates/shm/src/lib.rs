@@ -6,10 +6,11 @@
 //!
 //! ```
 //! use crosslock::Segment;
+//! use crosslock::crosslock_core::RawPvQSpin;
 //!
 //! # let name = &format!("doc-{}", std::process::id());
 //! let segment = Segment::open_or_create(name)?;
-//! let visits = segment.mutex("visits", 0u64)?;
+//! let visits = segment.spin_mutex::<u64, RawPvQSpin>("visits", 0)?;
 //! let count = visits.lock()?.update(|n| {
 //!     *n += 1;
 //!     *n
@@ -24,6 +25,9 @@ compile_error!("crosslock needs Linux; crosslock-core does not");
 
 extern crate self as crosslock;
 
+mod alive;
+mod barrier;
+mod contents;
 mod context;
 mod copy;
 mod description;
@@ -34,26 +38,39 @@ mod futex;
 mod header;
 mod inspect;
 mod lease;
+mod lock_error;
+mod locks;
 mod mapping;
 mod mutex;
 mod name;
 mod options;
 mod participant;
+mod place;
 mod plain;
 mod registry;
+mod robust_context;
+mod rwlock;
 mod segment;
+mod spin_mutex;
+mod tenure;
 mod text;
 mod thread;
 
+pub use barrier::Release;
+pub use contents::Contents;
 pub use crosslock_core;
 pub use directory::{Kind, ObjectType};
 pub use error::{Error, Result};
 pub use inspect::{Liveness, ObjectInfo, Participant};
 pub use lock_api;
-pub use mutex::{Guard, Mutex};
+pub use lock_error::{LockError, Suspect};
+pub use locks::{LockInfo, Party, Repaired, Waiter};
+pub use mutex::{Guard, LockResult, Mutex};
 pub use options::Options;
 pub use plain::{Plain, fingerprint};
+pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use segment::{Segment, SegmentContext};
+pub use spin_mutex::{SpinGuard, SpinMutex};
 pub use thread::{RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket, ThreadContext};
 #[doc(hidden)]
 pub use zerocopy;

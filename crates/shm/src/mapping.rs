@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crosslock_core::primitive::{AtomicU32, AtomicU64};
-use crosslock_core::{HashEntry, PerCpu};
+use crosslock_core::{HashEntry, PerCpu, RawRobust, RawRobustRw, Seat};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Types that may be looked at while other processes write them.
@@ -17,6 +17,10 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 /// Atomics through and through (padding apart), valid for all bytes, without drop.
 pub(crate) unsafe trait SharedLayout {}
 
+// SAFETY: made of atomics; its methods check what they read.
+unsafe impl SharedLayout for RawRobust {}
+// SAFETY: as above.
+unsafe impl SharedLayout for RawRobustRw {}
 // SAFETY: an atomic integer.
 unsafe impl SharedLayout for AtomicU32 {}
 // SAFETY: an atomic integer.
@@ -25,6 +29,8 @@ unsafe impl SharedLayout for AtomicU64 {}
 unsafe impl SharedLayout for PerCpu {}
 // SAFETY: as above.
 unsafe impl SharedLayout for HashEntry {}
+// SAFETY: as above.
+unsafe impl SharedLayout for Seat {}
 
 /// A shared mapping of a whole segment, unmapped on drop.
 #[derive(Debug)]

@@ -1,105 +1,92 @@
-//! A mutex in a segment, for threads and processes alike.
+//! A mutex in a segment that survives the death of whoever has it, or waits for it.
 //!
 //! ```text
-//!   object    0   the lock, on a cache line of its own
+//!   object    0   the lock: crosslock-core's RawRobust, on a cache line of its own
 //!            64   the data, in whole 64-bit words
 //! ```
 
 use core::fmt;
-use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
-use std::sync::OnceLock;
+use core::time::Duration;
 
-use crosslock_core::primitive::AtomicU64;
-use crosslock_core::{
-    Corrupted, Hooks, LockType, NoHooks, RawLock, RawPvQSpin, acquire_hooked, release_hooked,
-    try_acquire_hooked,
-};
+use crosslock_core::{Condition, LockType, Name, RawRobust, Refused, RobustOps};
 
+use crate::contents::Contents;
 use crate::copy;
-use crate::description::generation;
-use crate::directory::{Kind, MAX_KIND_LEN, ObjectType};
+use crate::directory::{Kind, ObjectType};
 use crate::error::{Error, Result};
 use crate::header::LINE;
+use crate::lock_error::{Accept, LockError};
 use crate::plain::Plain;
-use crate::segment::{Segment, SegmentContext};
+use crate::segment::Segment;
+use crate::tenure::Tenure;
 
 /// Where the data begins.
 const DATA_OFFSET: usize = LINE;
 
 /// Of the object.
 const ALIGN: u32 = 64;
-const _: () = assert!(ALIGN as usize == LINE);
+const _: () = assert!(ALIGN as usize == LINE && size_of::<RawRobust>() <= LINE);
 
-/// A lock and the data that it guards, in a [`Segment`].
+pub(crate) const KIND: &str = RawRobust::NAME;
+
+/// What locking gives.
+pub type LockResult<'a, T, G = Guard<'a, T>> = core::result::Result<G, LockError<Guard<'a, T>>>;
+
+/// Data in a [`Segment`] and the lock that guards them, for threads and processes alike.
 ///
-/// The lock is `L`, any of the algorithms of `crosslock-core`; all users of the object must name the same.
-/// These are spin locks: a holder that dies keeps the lock, one that waits for itself waits for ever. A
-/// panic inside a critical section releases the lock and leaves the data as it was last set; there is no
-/// poisoning.
+/// Costs what a spin lock costs, sleeps when it must wait, and survives whoever dies: one that waits is forgotten, and
+/// the lock of one that dies inside is given to the next, who is [told](LockError::OwnerDied). Deaths are proven by the kernel;
+/// an owner that is merely slow, or stopped, keeps the lock.
+///
+/// The lock is [`RawRobust`]: not recursive, and not strictly fair: who runs may take it again before the one that
+/// waits, but not for longer than about half a millisecond.
 ///
 /// ```
+/// use crosslock::LockError;
+///
 /// let segment = crosslock::Options::new().create_memfd("example")?;
-/// let counter = segment.mutex("counter", 0u64)?;
-/// std::thread::scope(|scope| {
-///     for _ in 0..2 {
-///         scope.spawn(|| counter.lock().map(|mut n| n.update(|n| *n += 1)));
+/// let account = segment.mutex("account", [100u64, 0])?;
+/// let mut balance = match account.lock() {
+///     Ok(guard) => guard,
+///     Err(LockError::OwnerDied(suspect) | LockError::Poisoned(suspect)) => {
+///         // Somebody died or panicked in the middle of a transfer: make good what it left.
+///         let mut guard = suspect.into_guard();
+///         guard.update(|[a, b]| *b = 100 - *a);
+///         guard.mark_consistent();
+///         guard
 ///     }
-/// });
-/// assert_eq!(counter.lock()?.get(), 2);
+///     Err(LockError::Failed(error)) => return Err(error),
+/// };
+/// balance.update(|[a, b]| (*a, *b) = (*a - 30, *b + 30));
+/// assert_eq!(balance.get(), [70, 30]);
+/// # drop(balance);
 /// # Ok::<(), crosslock::Error>(())
 /// ```
-pub struct Mutex<T, L = RawPvQSpin, H = NoHooks> {
+pub struct Mutex<T> {
     segment: Segment,
-    lock: NonNull<L>,
-    data: NonNull<AtomicU64>,
-    hooks: H,
-    /// What a release found that could tell nobody; other handles on the same mutex do not know of it.
-    corrupted: OnceLock<Corrupted>,
-    holds: PhantomData<fn(T) -> T>,
+    lock: NonNull<RawRobust>,
+    contents: Contents<T>,
 }
 
-// SAFETY: the words behind the pointers live as long as `segment`; the lock is `Sync` by `LockType`, and
-// the data is atomic words.
-unsafe impl<T, L: LockType, H: Send> Send for Mutex<T, L, H> {}
+// SAFETY: the words behind the pointers live as long as `segment`, and are atomics.
+unsafe impl<T> Send for Mutex<T> {}
 // SAFETY: as above.
-unsafe impl<T, L: LockType, H: Sync> Sync for Mutex<T, L, H> {}
+unsafe impl<T> Sync for Mutex<T> {}
 
 impl Segment {
-    /// The mutex `name`, created around `initial` if there is none. The lock is the paravirtual queued spin
-    /// lock: waiters spin for a while, then sleep.
+    /// The mutex `name`, created around `initial` if there is none.
     ///
     /// # Errors
     /// [`Error::Mismatch`] where the object exists and is another; [`Error::InvalidName`]: 1 to 47 bytes;
     /// [`Error::DirectoryFull`], [`Error::HeapFull`], [`Error::Damaged`], [`Error::ReadOnly`],
     /// [`Error::Busy`], [`Error::Io`].
     pub fn mutex<T: Plain>(&self, name: &str, initial: T) -> Result<Mutex<T>> {
-        self.mutex_with(name, initial)
-    }
-
-    /// As [`Segment::mutex`], with any lock.
-    ///
-    /// ```
-    /// use crosslock::crosslock_core::RawTicket;
-    ///
-    /// let segment = crosslock::Options::new().create_memfd("example")?;
-    /// let fair = segment.mutex_with::<u64, RawTicket>("fair", 0)?;
-    /// assert_eq!(fair.lock()?.get(), 0);
-    /// # Ok::<(), crosslock::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Segment::mutex`].
-    pub fn mutex_with<T: Plain, L: RawLock<SegmentContext>>(
-        &self,
-        name: &str,
-        initial: T,
-    ) -> Result<Mutex<T, L>> {
         let segment = self.context()?;
-        let offset = segment.find_or_create(name, &Mutex::<T, L>::object_type(), |offset| {
+        let offset = segment.find_or_create(name, &Mutex::<T>::object_type(), |offset| {
             // The lock is free as it is, all zero.
-            let data = segment.mapping().slice(offset + DATA_OFFSET, copy::words::<T>());
-            copy::store(data, &initial);
+            Contents::at(segment.mapping(), offset + DATA_OFFSET).set(initial);
         })?;
         Ok(Mutex::at(self, offset))
     }
@@ -108,23 +95,21 @@ impl Segment {
     ///
     /// # Errors
     /// [`Error::NoSuchObject`]; else as [`Segment::mutex`].
-    pub fn open_mutex<T: Plain, L: RawLock<SegmentContext>>(&self, name: &str) -> Result<Mutex<T, L>> {
-        let wanted = Mutex::<T, L>::object_type();
+    pub fn open_mutex<T: Plain>(&self, name: &str) -> Result<Mutex<T>> {
+        let wanted = Mutex::<T>::object_type();
         let offset = self.context()?.find(name, &wanted)?;
         let offset = offset.ok_or(Error::NoSuchObject { name: name.into(), kind: wanted.kind })?;
         Ok(Mutex::at(self, offset))
     }
 }
 
-impl<T: Plain, L: LockType> Mutex<T, L> {
+impl<T: Plain> Mutex<T> {
     fn object_type() -> ObjectType {
         const {
-            assert!(size_of::<L>() <= LINE && align_of::<L>() <= LINE, "the lock is larger than a line");
             assert!(align_of::<T>() <= LINE, "the data is aligned to more than a line");
-            assert!(L::NAME.len() <= MAX_KIND_LEN, "the name of the lock is too long");
         }
         ObjectType {
-            kind: Kind::new(L::NAME),
+            kind: Kind::new(KIND),
             fingerprint: T::FINGERPRINT,
             size: (DATA_OFFSET + copy::words::<T>() * size_of::<u64>()) as u64,
             align: ALIGN,
@@ -134,31 +119,73 @@ impl<T: Plain, L: LockType> Mutex<T, L> {
     /// `offset` is that of a checked object of [`Mutex::object_type`].
     fn at(segment: &Segment, offset: usize) -> Self {
         let mapping = segment.inner().mapping();
-        let data = mapping.slice::<AtomicU64>(offset + DATA_OFFSET, copy::words::<T>());
         Self {
             segment: segment.clone(),
-            lock: mapping.bytes(offset, size_of::<L>()).cast(),
-            data: NonNull::from(data).cast(),
-            hooks: NoHooks,
-            corrupted: OnceLock::new(),
-            holds: PhantomData,
+            lock: mapping.bytes(offset, size_of::<RawRobust>()).cast(),
+            contents: Contents::at(mapping, offset + DATA_OFFSET),
         }
+    }
+
+    /// Waits until the lock is free or its owner dead, and takes it.
+    ///
+    /// The first time, the thread becomes a participant of the segment; see [`Segment::register`].
+    ///
+    /// # Errors
+    /// [`LockError::OwnerDied`], [`LockError::Poisoned`]; [`LockError::Failed`] with [`Error::Deadlock`],
+    /// [`Error::NotRecoverable`], [`Error::Corrupted`], or as [`Segment::register`].
+    #[inline]
+    pub fn lock(&self) -> LockResult<'_, T> {
+        let cx = self.segment.inner();
+        let me = cx.me()?;
+        match self.raw().acquire(cx, me) {
+            Ok(condition) => LockError::check(self.guard(me, condition), condition),
+            Err(refused) => Err(LockError::Failed(refused.into())),
+        }
+    }
+
+    /// Takes the lock if it is free, or its owner dead; never waits. `None` where somebody has it, also this thread.
+    ///
+    /// # Errors
+    /// As [`Mutex::lock`].
+    #[inline]
+    pub fn try_lock(&self) -> LockResult<'_, T, Option<Guard<'_, T>>> {
+        let cx = self.segment.inner();
+        let me = cx.me()?;
+        match self.raw().try_acquire(cx, me) {
+            Ok(Some(condition)) => LockError::check(self.guard(me, condition), condition).map(Some),
+            Ok(None) => Ok(None),
+            Err(refused) => Err(LockError::Failed(refused.into())),
+        }
+    }
+
+    /// As [`Mutex::lock`], but waits at most for `timeout`, and then leaves the queue as if it had never been there.
+    /// `None` where the lock was not to be had in time.
+    ///
+    /// # Errors
+    /// As [`Mutex::lock`].
+    pub fn lock_timeout(&self, timeout: Duration) -> LockResult<'_, T, Option<Guard<'_, T>>> {
+        let cx = self.segment.inner();
+        let me = cx.me()?;
+        let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        match self.raw().acquire_until(cx, me, cx.now_ns().saturating_add(timeout)) {
+            Ok(condition) => LockError::check(self.guard(me, condition), condition).map(Some),
+            Err(Refused::TimedOut) => Ok(None),
+            Err(refused) => Err(LockError::Failed(refused.into())),
+        }
+    }
+
+    #[inline]
+    fn guard(&self, name: Name, condition: Condition) -> Guard<'_, T> {
+        Guard { contents: self.contents.share(), mutex: self, tenure: Tenure::begin(name, condition) }
     }
 }
 
-impl<T, L: LockType, H> Mutex<T, L, H> {
-    /// The same mutex, telling `hooks` of every operation from now on.
-    #[must_use]
-    pub fn with_hooks<H2>(self, hooks: H2) -> Mutex<T, L, H2> {
-        let Self { segment, lock, data, corrupted, .. } = self;
-        Mutex { segment, lock, data, hooks, corrupted, holds: PhantomData }
-    }
-
-    /// The lock without the data, to look at its word.
+impl<T> Mutex<T> {
+    /// The lock without the data, to look at its words.
     #[inline]
-    pub fn raw(&self) -> &L {
-        // SAFETY: checked to be inside the segment and aligned, and mapped as long as `segment`; `LockType`
-        // is atomics through and through, valid for all bytes.
+    pub fn raw(&self) -> &RawRobust {
+        // SAFETY: checked to be inside the segment and aligned, and mapped as long as `segment`; it is atomics
+        // through and through, valid for all bytes.
         unsafe { self.lock.as_ref() }
     }
 
@@ -167,82 +194,23 @@ impl<T, L: LockType, H> Mutex<T, L, H> {
         &self.segment
     }
 
-    /// Whether somebody holds the lock; old news when it arrives.
-    pub fn is_locked(&self) -> bool {
-        self.raw().is_locked()
-    }
-
-    /// The data as 64-bit words, whether or not the lock is held: for those who look on. See
-    /// [`Guard::words`].
-    #[inline]
-    pub fn words(&self) -> &[AtomicU64] {
-        // SAFETY: a slice of this length at this address was made when the mutex was found; the segment is
-        // mapped as long as `self` lives.
-        unsafe { core::slice::from_raw_parts(self.data.as_ptr(), copy::words::<T>()) }
+    /// The data, whether or not the lock is held: for those who look on.
+    pub fn contents(&self) -> &Contents<T> {
+        &self.contents
     }
 }
 
-impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> Mutex<T, L, H> {
-    /// Waits until the lock is free, and takes it.
-    ///
-    /// A thread that finds no participant slot ([`Error::TooManyParticipants`]) waits all the same, only
-    /// worse. A thread that holds the lock already waits for ever.
-    ///
-    /// # Errors
-    /// [`Error::Corrupted`] where a peer has written garbage over the lock or its queue; also where an
-    /// earlier release found so.
-    #[inline]
-    #[track_caller]
-    pub fn lock(&self) -> Result<Guard<'_, T, L, H>> {
-        self.check()?;
-        match acquire_hooked(self.raw(), self.segment.inner(), &self.hooks) {
-            Ok(()) => Ok(self.guard()),
-            Err(found) => Err(self.remember(found)),
-        }
-    }
-
-    /// Takes the lock if it is free now; never waits.
-    ///
-    /// # Errors
-    /// As [`Mutex::lock`].
-    #[inline]
-    #[track_caller]
-    pub fn try_lock(&self) -> Result<Option<Guard<'_, T, L, H>>> {
-        self.check()?;
-        let taken = try_acquire_hooked(self.raw(), self.segment.inner(), &self.hooks);
-        Ok(taken.then(|| self.guard()))
-    }
-
-    #[inline]
-    fn check(&self) -> Result<()> {
-        self.corrupted.get().map_or(Ok(()), |&found| Err(found.into()))
-    }
-
-    /// A damaged lock stays so: who tried it once does not touch it again.
-    #[cold]
-    fn remember(&self, found: Corrupted) -> Error {
-        // The first one tells enough.
-        let _ = self.corrupted.set(found);
-        found.into()
-    }
-
-    #[inline]
-    fn guard(&self) -> Guard<'_, T, L, H> {
-        Guard { mutex: self, generation: generation(), not_send: PhantomData }
-    }
-}
-
-impl<T, L: fmt::Debug + LockType, H> fmt::Debug for Mutex<T, L, H> {
+impl<T> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mutex").field("lock", self.raw()).finish_non_exhaustive()
     }
 }
 
-/// The right to the data of a locked [`Mutex`]; releases the lock on drop.
+/// The right to the data of a locked [`Mutex`]; releases the lock on drop. What can be done with the data is said at
+/// [`Contents`].
 ///
-/// Values are copied in and out: a peer that writes without the lock cannot do worse than give this program
-/// wrong values. The guard cannot be sent to another thread. After a fork the child's copy of it is dead: the lock
-/// is the parent's. All methods of such a copy panic, except that dropping it does nothing.
+/// A panic that unwinds through a guard poisons the mutex. The guard cannot be sent to another thread. After a fork the
+/// child's copy of it is dead: the lock is the parent's. Access to the data of such a copy panics; dropping it does nothing.
 ///
 /// ```compile_fail
 /// fn send(_: impl Send) {}
@@ -250,119 +218,85 @@ impl<T, L: fmt::Debug + LockType, H> fmt::Debug for Mutex<T, L, H> {
 /// send(segment.mutex("n", 0u64).unwrap().lock().unwrap());
 /// ```
 #[must_use = "the lock is released when the guard is dropped"]
-pub struct Guard<'a, T: Plain, L: RawLock<SegmentContext> = RawPvQSpin, H: Hooks = NoHooks> {
-    mutex: &'a Mutex<T, L, H>,
-    generation: u32,
-    not_send: PhantomData<*const ()>,
+pub struct Guard<'a, T> {
+    mutex: &'a Mutex<T>,
+    contents: Contents<T>,
+    tenure: Tenure,
 }
 
 // SAFETY: sharing a guard shares the right to read; writing takes `&mut`.
-unsafe impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks + Sync> Sync for Guard<'_, T, L, H> {}
+unsafe impl<T> Sync for Guard<'_, T> {}
 
-impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> Guard<'_, T, L, H> {
-    /// A copy of the data.
-    #[inline]
-    #[must_use]
-    pub fn get(&self) -> T {
-        self.check_generation();
-        copy::load(self.mutex.words())
+impl<T> Guard<'_, T> {
+    /// Says that the data are as they should be, after a death or a panic.
+    pub fn mark_consistent(&mut self) {
+        self.tenure.check();
+        // SAFETY: a guard is made by a successful acquire under this name.
+        // If somebody has taken the lock away, the release tells.
+        let _ = unsafe { self.mutex.raw().mark_consistent(self.tenure.name()) };
     }
 
-    /// Overwrites the data.
-    #[inline]
-    pub fn set(&mut self, value: T) {
-        self.check_generation();
-        copy::store(self.mutex.words(), &value);
-    }
-
-    /// Copies the data out, lets `change` change it, and copies it back; not if `change` panics.
-    #[inline]
-    pub fn update<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> R {
-        let mut value = self.get();
-        let result = change(&mut value);
-        self.set(value);
-        result
-    }
-
-    /// The data in place, as 64-bit words to be read and written with `Relaxed` order: for data that is too
-    /// large to copy. A value that ends within a word is padded with zeros.
-    #[inline]
-    #[must_use]
-    pub fn words(&self) -> &[AtomicU64] {
-        self.check_generation();
-        self.mutex.words()
-    }
-
-    /// The data in place.
-    ///
-    /// # Safety
-    /// As long as the reference lives, nobody writes the data, in this process (by [`Guard::words`] or
-    /// [`Mutex::words`]) or in any other: all who map the segment keep the lock's protocol.
-    #[inline]
-    #[must_use]
-    pub unsafe fn as_ref(&self) -> &T {
-        self.check_generation();
-        // SAFETY: inside the mapping and aligned to a line; all bytes are a `T`; that nobody writes is the
-        // caller's to ensure.
-        unsafe { self.mutex.data.cast().as_ref() }
-    }
-
-    /// The data in place, to be changed.
-    ///
-    /// # Safety
-    /// As [`Guard::as_ref`], and as long as the reference lives nobody reads the data either, other than by it.
-    #[inline]
-    #[must_use]
-    pub unsafe fn as_mut(&mut self) -> &mut T {
-        self.check_generation();
-        // SAFETY: inside the mapping and aligned to a line; all bytes are a `T`; that nobody else looks is
-        // the caller's to ensure.
-        unsafe { self.mutex.data.cast().as_mut() }
-    }
-
-    /// Releases the lock, and tells if that went wrong; dropping the guard leaves that to the next
-    /// [`Mutex::lock`].
+    /// Releases the lock, and tells if that went wrong; dropping the guard keeps it to itself.
     ///
     /// # Errors
-    /// [`Error::Corrupted`] where a peer has written garbage over the lock or its queue.
+    /// [`Error::Corrupted`] where somebody has taken the lock away, or written garbage over it.
     #[inline]
-    #[track_caller]
     pub fn unlock(self) -> Result<()> {
         let guard = core::mem::ManuallyDrop::new(self);
-        guard.check_generation();
-        guard.release().map_err(Error::from)
-    }
-
-    /// Panics in the child of a fork: a mistake of this program, which no peer can provoke.
-    #[inline]
-    fn check_generation(&self) {
-        assert!(self.generation == generation(), "this guard is the parent's; a forked child must lock anew");
+        guard.tenure.check();
+        guard.release()
     }
 
     #[inline]
-    #[track_caller]
-    fn release(&self) -> Result<(), Corrupted> {
-        if self.generation != generation() {
+    fn release(&self) -> Result<()> {
+        let (lock, cx, name) = (self.mutex.raw(), self.mutex.segment.inner(), self.tenure.name());
+        if !self.tenure.is_of_this_process() {
             return Ok(());
         }
-        let Mutex { segment, hooks, .. } = self.mutex;
-        // SAFETY: a guard is made by a successful acquire of this thread only, and released once.
-        let released = unsafe { release_hooked(self.mutex.raw(), segment.inner(), hooks) };
-        released.inspect_err(|&found| {
-            self.mutex.remember(found);
-        })
+        if self.tenure.is_special()
+            && let Some(condition) = self.tenure.leaves(lock.ownership())
+        {
+            // SAFETY: a guard is made by a successful acquire of this thread only, and released once.
+            return Ok(unsafe { lock.release_as(cx, name, condition) }?);
+        }
+        // SAFETY: as above.
+        Ok(unsafe { lock.release(cx, name) }?)
     }
 }
 
-impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> Drop for Guard<'_, T, L, H> {
+impl<T> Accept for Guard<'_, T> {
+    fn accept(&mut self) {
+        self.tenure.accept();
+    }
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = Contents<T>;
+
+    #[inline]
+    fn deref(&self) -> &Contents<T> {
+        self.tenure.check();
+        &self.contents
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Contents<T> {
+        self.tenure.check();
+        &mut self.contents
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // Remembered, and told by the next `lock`.
+        // A lock that was taken away has another owner by now, who has been told.
         let _ = self.release();
     }
 }
 
-impl<T: Plain + fmt::Debug, L: RawLock<SegmentContext>, H: Hooks> fmt::Debug for Guard<'_, T, L, H> {
+impl<T: Plain + fmt::Debug> fmt::Debug for Guard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Guard").field(&self.get()).finish()
     }

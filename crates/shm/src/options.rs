@@ -7,10 +7,11 @@ use rustix::fs::unlink;
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use crate::barrier::Release;
 use crate::description::Description;
 use crate::error::{Error, Result};
 use crate::file;
-use crate::header::{Header, MAX_OBJECTS, MAX_SLOTS};
+use crate::header::{Header, MAX_OBJECTS, MAX_SLOTS, RELEASE_BY_EXCHANGE, TEMPORARY};
 use crate::lease::{BASE, Lease, Mode};
 use crate::name::path_in;
 use crate::segment::Segment;
@@ -30,6 +31,7 @@ pub struct Options {
     directory: PathBuf,
     mode: u32,
     temporary: bool,
+    release: Option<Release>,
     slots: u32,
     objects: u32,
     heap_size: u64,
@@ -49,6 +51,7 @@ impl Options {
             directory: "/dev/shm".into(),
             mode: 0o600,
             temporary: false,
+            release: None,
             slots: 256,
             objects: 128,
             heap_size: 1 << 20,
@@ -79,7 +82,15 @@ impl Options {
         self
     }
 
-    /// How many threads can be registered with a new segment at once: 1 to 16383, about 1 KiB each.
+    /// How the robust locks of a new segment are released: by default with a store, where the kernel has
+    /// `membarrier`.
+    #[must_use]
+    pub fn release(mut self, release: Release) -> Self {
+        self.release = Some(release);
+        self
+    }
+
+    /// How many threads can be registered with a new segment at once: 1 to 16383, about 1 KiB and a page each.
     #[must_use]
     pub fn participants(mut self, slots: u32) -> Self {
         self.slots = slots;
@@ -234,7 +245,12 @@ impl Options {
         let mut uuid = [0; 16];
         // So few bytes come at once, or not at all.
         getrandom(&mut uuid, GetRandomFlags::empty()).map_err(Error::io(label, "draw a random identity"))?;
-        Ok(Header::plan(uuid, self.temporary, self.slots, self.objects, self.heap_size))
+        let release = match self.release.unwrap_or_else(Release::best) {
+            Release::Store => 0,
+            Release::Exchange => RELEASE_BY_EXCHANGE,
+        };
+        let flags = release | if self.temporary { TEMPORARY } else { 0 };
+        Ok(Header::plan(uuid, flags, self.slots, self.objects, self.heap_size))
     }
 }
 

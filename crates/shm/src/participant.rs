@@ -1,4 +1,4 @@
-//! Participants: the threads that have waited for a lock in a segment, each in a slot of its own.
+//! Participants: the threads that have used locks in a segment, each in a slot of its own.
 //!
 //! ```text
 //!   state      31                     1   0
@@ -6,30 +6,33 @@
 //!             |      incarnation       | used |
 //!             +------------------------+------+
 //!
-//!   register   (registry lock)  lease free?  depth 0?  take lease;  state = incarnation + 1, used
-//!   release                     state = not used;  give lease up
-//!   death                       the kernel gives the lease up; used without a lease = dead
+//!   register   (registry lock)  nobody there?  lease free?  take lease;  not used;  clear seat;  alive word;
+//!                               describe;  state = incarnation + 1, used
+//!   leave      state = not used;  alive word says so;  give lease up (see `place`)
+//!   death      the alive word says so
 //! ```
-//! Only the holder of a slot's lease writes its record. A slot whose thread died in a queue (`depth` is not
-//! 0) is *wedged*: other waiters may still point at its nodes, so it is not given to anybody.
+//! Slot and incarnation are a participant's *name*. It is dead when the state is not that of the name, or the alive
+//! word says so; nobody else gets the name. Nobody gets the slot before the lease is free, too.
+//!
+//! Only the holder of a slot's lease writes its record. A slot whose thread died in a queue of a spin lock (`depth`
+//! is not 0) is *wedged*: other waiters may still point at its nodes, so it is not given to anybody.
 //!
 //! The counters of a slot only grow, whoever has it: their sum over all slots is that of the segment.
 
 use core::mem::offset_of;
-use std::cell::RefCell;
 use std::os::fd::AsFd;
-use std::sync::Weak;
 
 use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering};
-use crosslock_core::{CpuId, Event};
+use crosslock_core::{CpuId, Event, Name};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::description::generation;
+use crate::alive::AliveWord;
 use crate::error::{Error, Result};
 use crate::lease::{Lease, Mode};
 use crate::mapping::SharedLayout;
+use crate::place::Tenancy;
 use crate::registry::Registry;
-use crate::segment::{Segment, SegmentContext};
+use crate::segment::SegmentContext;
 use crate::text::Text;
 
 /// Room for counters in each record, more than there are events.
@@ -38,14 +41,15 @@ pub(crate) const COUNTERS: u32 = 48;
 const USED: u32 = 1;
 const INCARNATION_SHIFT: u32 = 1;
 
-/// One slot, as it lies in the segment. All but `state` and `counters` is for people.
+/// One slot, as it lies in the segment. All but `state`, `alive_offset` and `counters` is for people.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) state: AtomicU32,
     pub(crate) pid: AtomicU32,
     pub(crate) tid: AtomicU32,
-    reserved: AtomicU32,
+    /// Where in the slot's page its alive word lies.
+    pub(crate) alive_offset: AtomicU32,
     /// Nanoseconds since the Unix epoch.
     pub(crate) registered_ns: AtomicU64,
     pub(crate) name: [AtomicU64; 3],
@@ -57,6 +61,7 @@ const _: () = {
     assert!(Event::COUNT <= COUNTERS as usize);
     assert!(offset_of!(Record, pid) == 4);
     assert!(offset_of!(Record, tid) == 8);
+    assert!(offset_of!(Record, alive_offset) == 12);
     assert!(offset_of!(Record, registered_ns) == 16);
     assert!(offset_of!(Record, name) == 24);
     assert!(offset_of!(Record, counters) == 64);
@@ -76,8 +81,17 @@ pub(crate) const fn incarnation(state: u32) -> u32 {
     state >> INCARNATION_SHIFT
 }
 
-const fn next_incarnation(state: u32) -> u32 {
-    (state & !USED).wrapping_add(1 << INCARNATION_SHIFT) | USED
+/// The last of a slot: there is no name after it.
+const MAX_INCARNATION: u32 = u32::MAX >> INCARNATION_SHIFT;
+
+/// Who is in `slot` if its state word is `state`.
+pub(crate) const fn name(slot: CpuId, state: u32) -> Option<Name> {
+    if is_used(state) { Some(Name::new(slot, incarnation(state))) } else { None }
+}
+
+/// The state word of a slot with that incarnation in it, if there can be one.
+pub(crate) const fn used_state(incarnation: u32) -> Option<u32> {
+    if incarnation <= MAX_INCARNATION { Some(incarnation << INCARNATION_SHIFT | USED) } else { None }
 }
 
 impl Record {
@@ -94,124 +108,82 @@ impl Record {
     }
 }
 
-/// A thread's place in one segment.
-#[derive(Debug)]
-struct Place {
-    segment: Weak<SegmentContext>,
-    generation: u32,
-    slot: Option<CpuId>,
-    /// Without a slot: how many times more to do without before asking again.
-    retry_in: u32,
-}
-
-/// A thread that found no slot waits without a place in the queue this many times before it asks again.
-const RETRY_IN: u32 = 256;
-
-impl Place {
-    fn is_in(&self, segment: &SegmentContext) -> bool {
-        core::ptr::eq(self.segment.as_ptr(), segment) && self.generation == generation()
-    }
-}
-
-impl Drop for Place {
-    /// The thread ends, or its segment has gone.
-    fn drop(&mut self) {
-        if let (Some(slot), true, Some(segment)) =
-            (self.slot, self.generation == generation(), self.segment.upgrade())
-        {
-            segment.release(slot);
-        }
-    }
-}
-
-thread_local! {
-    static PLACES: RefCell<Vec<Place>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Looks for this thread's place. `None` also in the last moments of a thread, and in a signal handler that
-/// interrupted this very function.
-fn with_place<R>(segment: &SegmentContext, look: impl FnOnce(&mut Place) -> R) -> Option<R> {
-    PLACES
-        .try_with(|places| {
-            places.try_borrow_mut().ok()?.iter_mut().find(|place| place.is_in(segment)).map(look)
-        })
-        .ok()?
-}
-
 impl SegmentContext {
-    /// The slot of the running thread if it has one.
-    pub(crate) fn slot(&self) -> Option<CpuId> {
-        with_place(self, |place| place.slot).flatten()
-    }
-
-    /// The slot of the running thread, which it gets now if it has none; `None` where it gets none.
-    pub(crate) fn slot_or_register(&self) -> Option<CpuId> {
-        let wait_on = with_place(self, |place| {
-            place.retry_in = place.retry_in.saturating_sub(1);
-            (place.slot, place.retry_in)
-        });
-        match wait_on {
-            Some((Some(slot), _)) => Some(slot),
-            Some((None, 1..)) => None,
-            Some((None, 0)) | None => self.register().ok(),
-        }
-    }
-
-    /// Gives the running thread a slot.
-    #[cold]
-    fn register(&self) -> Result<CpuId> {
-        let register = |places: &RefCell<Vec<Place>>| {
-            let mut places = places.try_borrow_mut().map_err(|_| Error::NotNow)?;
-            let generation = generation();
-            // Without those of closed segments, and those of the parent of a fork.
-            places.retain(|place| {
-                place.generation == generation && place.segment.strong_count() > 0 && !place.is_in(self)
-            });
-            let found = self.take_slot();
-            let slot = found.as_ref().ok().copied();
-            places.push(Place { segment: self.me(), generation, slot, retry_in: RETRY_IN });
-            found
-        };
-        PLACES.try_with(register).unwrap_or(Err(Error::NotNow))
-    }
-
-    fn take_slot(&self) -> Result<CpuId> {
+    /// Makes the running thread the participant of some slot.
+    pub(crate) fn take_slot(&self) -> Result<Tenancy> {
         let registry = Registry::lock(self)?;
         let slots = || (0..self.records().len()).filter_map(CpuId::new);
         let used = |slot: &CpuId| is_used(self.records()[slot.index()].state.load(Ordering::Acquire));
         // Those of the dead are used last: they tell more to who looks.
         for slot in slots().filter(|slot| !used(slot)).chain(slots().filter(used)) {
-            if self.per_cpu_table()[slot.index()].depth() == 0
-                && !registry.is_leased(slot)?
-                && self.claim(slot)?
-            {
-                return Ok(slot);
+            if self.is_vacant(slot) && !registry.is_leased(slot)? && self.lease(slot)? {
+                return self.claim(&registry, slot).inspect_err(|_| {
+                    // Should it fail, the slot stays leased until the process ends.
+                    let _ = Lease::Participant(slot).unlock(self.description().as_fd());
+                });
             }
         }
         Err(Error::TooManyParticipants { slots: self.records().len() })
     }
 
-    /// Makes this thread the participant of a slot that nobody has.
-    fn claim(&self, slot: CpuId) -> Result<bool> {
-        let lease = Lease::Participant(slot).try_lock(self.description().as_fd(), Mode::Exclusive);
-        if !lease.map_err(Error::io(self.label(), "take a lease"))? {
-            return Ok(false);
-        }
-        self.set_own(slot, true);
-        let record = &self.records()[slot.index()];
-        record.describe_this_thread();
-        record.state.store(next_incarnation(record.state.load(Ordering::Relaxed)), Ordering::Release);
-        Ok(true)
+    /// Whether nobody is in that slot, nor in a queue by its nodes, and it has names left. That its lease is free
+    /// tells that nobody does anything there any more.
+    fn is_vacant(&self, slot: CpuId) -> bool {
+        let state = self.records()[slot.index()].state.load(Ordering::Acquire);
+        incarnation(state) < MAX_INCARNATION
+            && self.per_cpu_table()[slot.index()].depth() == 0
+            && name(slot, state).is_none_or(|name| self.has_died(name))
     }
 
-    /// Gives up a slot that this process has registered.
-    pub(crate) fn release(&self, slot: CpuId) {
+    fn lease(&self, slot: CpuId) -> Result<bool> {
+        let lease = Lease::Participant(slot).try_lock(self.description().as_fd(), Mode::Exclusive);
+        lease.map_err(Error::io(self.label(), "take a lease"))
+    }
+
+    /// Makes the running thread the participant of a leased slot that nobody is in. Who dies in it leaves a slot that
+    /// is not used.
+    fn claim(&self, _registry: &Registry<'_>, slot: CpuId) -> Result<Tenancy> {
+        let record = &self.records()[slot.index()];
+        let last = record.state.load(Ordering::Relaxed) & !USED;
+        // Release: who sees anything of what follows sees that the one before is dead.
+        record.state.store(last, Ordering::Release);
+        self.seat_table()[slot.index()].clear();
+
+        let failed = |error| Error::io::<std::io::Error>(self.label(), "make an alive word")(error);
+        let alive = AliveWord::hold().map_err(failed)?;
+        let page = self.alive_page(slot);
+        #[expect(clippy::cast_possible_truncation, reason = "less than a page")]
+        record.alive_offset.store(alive.offset() as u32, Ordering::Release);
+        // Release: who sees the new word sees the state above.
+        self.mapping().at::<AtomicU32>(page + alive.offset()).store(alive.word(), Ordering::Release);
+        alive.show(self.description().as_fd(), page).map_err(failed)?;
+
+        record.describe_this_thread();
+        self.raise_high(slot);
+        self.set_own(slot);
+        // Release: whoever sees the name sees its word.
+        record.state.store(last.wrapping_add(1 << INCARNATION_SHIFT) | USED, Ordering::Release);
+        let name = Name::new(slot, incarnation(last) + 1);
+        Ok(Tenancy { name, alive, description: self.description().clone(), own: self.own().clone() })
+    }
+
+    /// Lets others look at the seat of `slot`. Under the registry lock.
+    fn raise_high(&self, slot: CpuId) {
+        #[expect(clippy::cast_possible_truncation, reason = "at most 16383")]
+        let needed = slot.index() as u32 + 1;
+        // Acquire and Release: whoever learns from this thread of its seat finds it in the table, whoever raised.
+        if self.high().load(Ordering::Acquire) < needed {
+            self.high().store(needed, Ordering::Release);
+        }
+    }
+
+    /// Says that the participant of a slot of this process has left.
+    pub(crate) fn retire(&self, slot: CpuId) {
         let state = &self.records()[slot.index()].state;
-        // Release: the next one continues the counters.
+        // Release: the next one continues the counters; who finds the name dead sees all that it did.
         state.store(state.load(Ordering::Relaxed) & !USED, Ordering::Release);
-        self.set_own(slot, false);
-        // Should it fail, the slot stays leased until the process ends.
-        let _ = Lease::Participant(slot).unlock(self.description().as_fd());
+        self.mark_dead(slot);
+        self.clear_own(slot);
     }
 
     /// Adds to a counter of the running thread, if it is registered.
@@ -220,18 +192,5 @@ impl SegmentContext {
         let counter = &self.records()[slot.index()].counters[event.index()];
         // Only this thread writes it.
         counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
-    }
-}
-
-impl Segment {
-    /// Registers the running thread now, which otherwise happens when it first has to wait for a lock; gives
-    /// its slot. The slot is the thread's until it ends, or until this process has closed the segment.
-    ///
-    /// # Errors
-    /// [`Error::TooManyParticipants`]: locks work without a slot too, but such a thread waits without a place
-    /// in the queue and without sleeping. [`Error::ReadOnly`], [`Error::Busy`], [`Error::Io`].
-    pub fn register(&self) -> Result<CpuId> {
-        let segment = self.inner();
-        segment.slot().map_or_else(|| segment.register(), Ok)
     }
 }

@@ -6,58 +6,74 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering};
-use crosslock_core::{CpuId, HashEntry, PerCpu};
+use crosslock_core::{CpuId, HashEntry, PerCpu, Seat};
 use rustix::fs::OFlags;
 
+use crate::barrier::{self, Release};
 use crate::description::{Description, InChild, generation, reopen};
 use crate::directory::Entry;
 use crate::error::{Error, Result};
 use crate::file;
-use crate::header::{BUMP_OFFSET, Geometry};
+use crate::header::{BUMP_OFFSET, Geometry, HIGH_OFFSET};
 use crate::lease::{Lease, Mode};
 use crate::mapping::Mapping;
 use crate::participant::Record;
+use crate::place;
 
 /// A piece of memory that processes share, with participants, locks and named objects in it.
 ///
-/// A handle: cheap to clone; the memory is unmapped with the last one, and with the last [`Mutex`] in it.
+/// A handle: cheap to clone; the memory is unmapped with the last one, and with the last [`SpinMutex`] in it.
 ///
-/// [`Mutex`]: crate::Mutex
+/// [`SpinMutex`]: crate::SpinMutex
 #[derive(Clone)]
 pub struct Segment(Arc<SegmentContext>);
 
 /// An attached segment as the locks in it see it: the running thread is a CPU, by its participant slot.
 ///
-/// Implements [`Context`](crosslock_core::Context) and [`PvOps`](crosslock_core::PvOps). A thread is
-/// registered when it first has to wait; from then on until it ends it occupies a slot.
+/// Implements [`Context`](crosslock_core::Context) and [`PvOps`](crosslock_core::PvOps) for spin locks, and
+/// [`RobustOps`](crosslock_core::RobustOps) for robust ones. A thread is registered when it first has to wait for a
+/// spin lock, or first takes a robust one; from then on until it ends it occupies a slot.
 pub struct SegmentContext {
     label: Box<str>,
     geometry: Geometry,
     mapping: Mapping,
-    description: Description,
+    /// Outlives this, if a thread has a lease by it that did not see the end.
+    description: Arc<Description>,
     writable: bool,
+    /// Of no other in this process, ever; never 0.
+    id: u64,
+    /// [`Release::Store`].
+    is_released_by_store: bool,
     /// For each slot the [`generation`] in which this process registered it, or 0.
-    own: Box<[AtomicU32]>,
-    me: Weak<Self>,
+    own: Arc<[AtomicU32]>,
+    weak: Weak<Self>,
 }
 
 impl Segment {
     /// Checks what is in `file`, leases and maps it.
     pub(crate) fn attach(label: Box<str>, file: Description, writable: bool) -> Result<Self> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
         let geometry = file::read_geometry(&label, &file)?;
+        let is_released_by_store = geometry.release == Release::Store;
         if writable {
+            if is_released_by_store {
+                barrier::register().map_err(|source| Error::NoBarrier { segment: label.clone(), source })?;
+            }
             Lease::Attached.lock(file.as_fd(), Mode::Shared, &label)?;
         }
         let mapping = Mapping::new(file.as_fd(), geometry.total_size, writable)
             .map_err(Error::io(&label, "map it into memory"))?;
-        Ok(Self(Arc::new_cyclic(|me| SegmentContext {
+        Ok(Self(Arc::new_cyclic(|weak| SegmentContext {
             label,
             geometry,
             mapping,
-            description: file,
+            description: Arc::new(file),
             writable,
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            is_released_by_store,
             own: core::iter::repeat_with(AtomicU32::default).take(geometry.slots).collect(),
-            me: me.clone(),
+            weak: weak.clone(),
         })))
     }
 
@@ -174,12 +190,22 @@ impl SegmentContext {
         &self.mapping
     }
 
-    pub(crate) fn description(&self) -> &Description {
+    pub(crate) fn description(&self) -> &Arc<Description> {
         &self.description
     }
 
-    pub(crate) fn me(&self) -> Weak<Self> {
-        self.me.clone()
+    #[inline]
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    #[inline]
+    pub(crate) fn is_released_by_store(&self) -> bool {
+        self.is_released_by_store
+    }
+
+    pub(crate) fn weak(&self) -> Weak<Self> {
+        self.weak.clone()
     }
 
     pub(crate) fn check_writable(&self, wanted: &'static str) -> Result<()> {
@@ -188,7 +214,7 @@ impl SegmentContext {
 
     /// A description of its own, that sees the leases of this process as of any other.
     pub(crate) fn probe(&self, access: OFlags) -> Result<Description> {
-        Description::reopen(self.description.as_fd(), access, InChild::Cut)
+        Description::reopen((*self.description).as_fd(), access, InChild::Cut)
             .map_err(Error::io(&self.label, "open it again"))
     }
 
@@ -212,6 +238,18 @@ impl SegmentContext {
         self.mapping.at(BUMP_OFFSET)
     }
 
+    /// The seats of all slots, whether or not they have ever been used.
+    #[inline]
+    pub(crate) fn seat_table(&self) -> &[Seat] {
+        self.mapping.slice(self.geometry.seats, self.geometry.slots)
+    }
+
+    /// One more than the highest slot that has ever been used. Peers may have written anything.
+    #[inline]
+    pub(crate) fn high(&self) -> &AtomicU32 {
+        self.mapping.at(HIGH_OFFSET)
+    }
+
     /// Where the free part of the heap begins.
     pub(crate) fn heap_end(&self) -> Result<usize> {
         let found = self.bump().load(Ordering::Relaxed);
@@ -222,11 +260,18 @@ impl SegmentContext {
             .ok_or(Error::Damaged { what: "end of the heap", found })
     }
 
-    /// Notes whether this process has registered `slot`.
-    pub(crate) fn set_own(&self, slot: CpuId, own: bool) {
-        if let Some(noted) = self.own.get(slot.index()) {
-            noted.store(if own { generation() } else { 0 }, Ordering::Relaxed);
-        }
+    /// Which slots this process has registered; see the field.
+    pub(crate) fn own(&self) -> &Arc<[AtomicU32]> {
+        &self.own
+    }
+
+    pub(crate) fn set_own(&self, slot: CpuId) {
+        self.own[slot.index()].store(generation(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn clear_own(&self, slot: CpuId) {
+        // Release: pairs with the Acquire of the thread that then gives the slot up.
+        self.own[slot.index()].store(0, Ordering::Release);
     }
 }
 
@@ -235,9 +280,14 @@ impl Drop for SegmentContext {
         let generation = generation();
         for slot in (0..self.own.len()).filter_map(CpuId::new) {
             if self.own[slot.index()].load(Ordering::Relaxed) == generation {
-                self.release(slot);
+                self.retire(slot);
             }
         }
+        if self.writable {
+            // Should it fail, then it ends with the description.
+            let _ = Lease::Attached.unlock(self.description.as_fd());
+        }
+        place::leave_closed();
     }
 }
 

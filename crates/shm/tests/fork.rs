@@ -2,6 +2,7 @@
 
 mod support;
 
+use crosslock::crosslock_core::RawPvQSpin;
 use crosslock::crosslock_core::primitive::{AtomicU32, Ordering::Relaxed};
 use crosslock::{Liveness, Options};
 use support::{Actor, eventually, forked, role, say, sleep_until_killed, small};
@@ -10,7 +11,7 @@ use support::{Actor, eventually, forked, role, say, sleep_until_killed, small};
 fn a_child_is_not_its_parent() {
     let segment = Options::new().create_memfd("fork").unwrap();
     let parents = segment.register().unwrap();
-    let mutex = segment.mutex("m", 0u64).unwrap();
+    let mutex = segment.spin_mutex::<_, RawPvQSpin>("m", 0u64).unwrap();
     assert!(forked(|| {
         let alive = segment.participants().unwrap();
         let before = alive.len() == 1 && alive[0].liveness == Liveness::Alive;
@@ -45,7 +46,7 @@ fn a_child_that_closes_the_segment_takes_nothing_from_its_parent() {
 #[test]
 fn a_childs_copy_of_a_guard_is_dead() {
     let segment = Options::new().create_memfd("fork").unwrap();
-    let mutex = segment.mutex("m", 0u64).unwrap();
+    let mutex = segment.spin_mutex::<_, RawPvQSpin>("m", 0u64).unwrap();
     let mut guard = Some(mutex.lock().unwrap());
     assert!(forked(|| {
         guard = None;
@@ -84,7 +85,7 @@ fn a_child_does_not_keep_its_parent_alive() {
 #[test]
 fn forks_amid_registrations_do_not_hang() {
     let segment = Options::new().create_memfd("fork").unwrap();
-    let mutex = segment.mutex("m", 0u64).unwrap();
+    let mutex = segment.spin_mutex::<_, RawPvQSpin>("m", 0u64).unwrap();
     let done = AtomicU32::new(0);
     std::thread::scope(|scope| {
         for _ in 0..2 {

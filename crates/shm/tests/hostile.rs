@@ -21,7 +21,10 @@ fn exercise(segment: &Segment) -> Result<()> {
     }
     let _ = std::thread::scope(|scope| scope.spawn(|| segment.register()).join().unwrap());
     for name in ["one", "two", "new"] {
-        for mutex in [segment.mutex(name, 1u64), segment.open_mutex::<u64, RawPvQSpin>(name)] {
+        for mutex in [
+            segment.spin_mutex::<_, RawPvQSpin>(name, 1u64),
+            segment.open_spin_mutex::<u64, RawPvQSpin>(name),
+        ] {
             let mutex = match mutex {
                 Ok(mutex) => mutex,
                 Err(error) => {
@@ -36,7 +39,7 @@ fn exercise(segment: &Segment) -> Result<()> {
                 }
             }
         }
-        let _ = segment.mutex_with::<u64, RawTas>(name, 1).map_err(|error| told += &error.to_string());
+        let _ = segment.spin_mutex::<u64, RawTas>(name, 1).map_err(|error| told += &error.to_string());
     }
     assert!(!told.is_empty());
     Ok(())
@@ -50,8 +53,8 @@ fn open_both(options: &Options) {
 
 fn good(options: &Options) -> usize {
     let segment = options.create("s").unwrap();
-    segment.mutex("one", 1u64).unwrap();
-    segment.mutex("two", 2u64).unwrap();
+    segment.spin_mutex::<_, RawPvQSpin>("one", 1u64).unwrap();
+    segment.spin_mutex::<_, RawPvQSpin>("two", 2u64).unwrap();
     segment.size()
 }
 
@@ -72,7 +75,7 @@ proptest! {
         if magic && bytes.len() >= 16 {
             bytes[..8].copy_from_slice(b"CROSSLCK");
             bytes[8..12].copy_from_slice(&0x0102_0304_u32.to_le_bytes());
-            bytes[12..16].copy_from_slice(&1_u32.to_le_bytes());
+            bytes[12..16].copy_from_slice(&2_u32.to_le_bytes());
         }
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("s"), &bytes).unwrap();
@@ -81,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_header_is_harmless(changes in proptest::collection::vec((0usize..192, value()), 1..4)) {
+    fn a_changed_header_is_harmless(changes in proptest::collection::vec((0usize..256, value()), 1..4)) {
         let directory = tempfile::tempdir().unwrap();
         let options = small(directory.path());
         good(&options);
@@ -102,9 +105,9 @@ proptest! {
         let size = good(&options);
         let file = std::fs::File::options().write(true).open(directory.path().join("s")).unwrap();
         let open = options.open("s").unwrap();
-        let words = (size - 192) / 8;
+        let words = (size - 256) / 8;
         for (place, bytes) in changes {
-            file.write_all_at(&bytes, (192 + 8 * place.index(words)) as u64).unwrap();
+            file.write_all_at(&bytes, (256 + 8 * place.index(words)) as u64).unwrap();
             if seen_while_open {
                 let _ = exercise(&open).map_err(|error| error.to_string());
             }

@@ -3,6 +3,7 @@
 mod support;
 
 use crosslock::crosslock_core::CpuId;
+use crosslock::crosslock_core::RawPvQSpin;
 use crosslock::{Error, Liveness, Options, Segment};
 use support::{Actor, eventually, role, say, sleep_until_killed, small};
 
@@ -62,7 +63,7 @@ fn the_last_handle_frees_all_slots() {
 #[test]
 fn one_too_many_waits_without_a_slot() {
     let segment = segment();
-    let counter = segment.mutex("counter", 0u64).unwrap();
+    let counter = segment.spin_mutex::<_, RawPvQSpin>("counter", 0u64).unwrap();
     let registered = std::sync::Barrier::new(6);
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -111,13 +112,13 @@ fn a_slot_of_which_the_queue_may_know_is_not_used_again() {
     if let Some((_, options)) = role() {
         let segment = options.open("s").unwrap();
         say(segment.register().unwrap().index());
-        let _guard = segment.mutex("m", 0u64).unwrap().lock().map(|_| ());
+        let _guard = segment.spin_mutex::<_, RawPvQSpin>("m", 0u64).unwrap().lock().map(|_| ());
         unreachable!("the lock is held");
     }
     let directory = tempfile::tempdir().unwrap();
     let segment = small(directory.path()).participants(2).create("s").unwrap();
     segment.register().unwrap();
-    let mutex = segment.mutex("m", 0u64).unwrap();
+    let mutex = segment.spin_mutex::<_, RawPvQSpin>("m", 0u64).unwrap();
     let guard = mutex.lock().unwrap();
     let mut waiter = Actor::start(test, "", directory.path());
     assert_eq!(waiter.hear(), "1");

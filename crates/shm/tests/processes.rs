@@ -14,7 +14,7 @@ fn reserve(bytes: usize) -> Vec<u8> {
 }
 
 fn count<L: RawLock<crosslock::SegmentContext>>(segment: &Segment, turns: u64) {
-    let counter = segment.mutex_with::<[u64; 3], L>("counter", [0; 3]).unwrap();
+    let counter = segment.spin_mutex::<[u64; 3], L>("counter", [0; 3]).unwrap();
     for _ in 0..turns {
         counter.lock().unwrap().update(|all| all.iter_mut().for_each(|n| *n += 1));
     }
@@ -43,7 +43,7 @@ fn exact_over_processes<L: RawLock<crosslock::SegmentContext>>(test: &str) {
     assert_eq!(addresses.len(), 4, "all at different addresses: {addresses:?}");
     count::<L>(&segment, TURNS);
     others.into_iter().for_each(Actor::join);
-    let counter = segment.open_mutex::<[u64; 3], L>("counter").unwrap();
+    let counter = segment.open_spin_mutex::<[u64; 3], L>("counter").unwrap();
     assert_eq!(counter.lock().unwrap().get(), [7 * TURNS; 3]);
     assert!(
         segment.participants().unwrap().iter().all(|one| one.pid == std::process::id()),
@@ -67,7 +67,7 @@ fn race(options: &crosslock::Options) -> HashSet<[u8; 16]> {
     let run = || {
         barrier.wait();
         let segment = options.open_or_create("raced").unwrap();
-        let counter = segment.mutex("counter", 1000u64).unwrap();
+        let counter = segment.spin_mutex::<_, RawPvQSpin>("counter", 1000u64).unwrap();
         counter.lock().unwrap().update(|n| *n += 1);
         segment.uuid()
     };
@@ -92,7 +92,7 @@ fn of_racing_creators_one_wins() {
         assert_eq!(seen.len(), 1, "one segment");
         let segment = small(directory.path()).open("raced").unwrap();
         assert_eq!(segment.objects().len(), 1);
-        assert_eq!(segment.mutex("counter", 0u64).unwrap().lock().unwrap().get(), 1024);
+        assert_eq!(segment.spin_mutex::<_, RawPvQSpin>("counter", 0u64).unwrap().lock().unwrap().get(), 1024);
     }
 }
 
@@ -102,8 +102,8 @@ fn a_descriptor_leads_to_the_same_segment() {
     let other = Segment::from_fd(one.descriptor().unwrap()).unwrap();
     assert_eq!(one.uuid(), other.uuid());
     assert_ne!(one.base(), other.base());
-    one.mutex("n", 7u32).unwrap().lock().unwrap().set(8);
-    assert_eq!(other.mutex("n", 7u32).unwrap().lock().unwrap().get(), 8);
+    one.spin_mutex::<_, RawPvQSpin>("n", 7u32).unwrap().lock().unwrap().set(8);
+    assert_eq!(other.spin_mutex::<_, RawPvQSpin>("n", 7u32).unwrap().lock().unwrap().get(), 8);
     // Two attachments of one thread are two participants.
     assert_ne!(one.register().unwrap(), other.register().unwrap());
 

@@ -70,7 +70,7 @@ fn count<C: Sync, L: RawLock<C>>(scope: &str, lock: &L, cx: &C, control: bool) {
 fn both<L: RawLock<ThreadContext> + RawLock<SegmentContext>>(control: bool) {
     count("threads", &L::default(), &ThreadContext, control);
     let segment = Options::new().create_memfd("race").unwrap();
-    let mutex = segment.mutex_with::<u64, L>("lock", 0).unwrap();
+    let mutex = segment.spin_mutex::<u64, L>("lock", 0).unwrap();
     count("segment", mutex.raw(), segment.context().unwrap(), control);
 }
 

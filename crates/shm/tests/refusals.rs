@@ -4,6 +4,7 @@ mod support;
 
 use std::path::Path;
 
+use crosslock::crosslock_core::RawPvQSpin;
 use crosslock::{Error, Options};
 use support::small;
 
@@ -45,12 +46,12 @@ fn garbage() {
 
 #[test]
 fn too_short() {
-    for len in [0, 1, 8, 119, 120, 191] {
+    for len in [0, 1, 8, 135, 136, 255] {
         let error = changed(|bytes| bytes.truncate(len));
-        assert!(matches!(error, Error::Truncated { size, needed: 192, .. } if size == len as u64), "{error}");
+        assert!(matches!(error, Error::Truncated { size, needed: 256, .. } if size == len as u64), "{error}");
     }
-    let error = changed(|bytes| bytes.truncate(192));
-    assert!(matches!(error, Error::SizeMismatch { file: 192, .. }), "{error}");
+    let error = changed(|bytes| bytes.truncate(256));
+    assert!(matches!(error, Error::SizeMismatch { file: 256, .. }), "{error}");
     let error = changed(|bytes| bytes.truncate(bytes.len() - 1));
     assert!(matches!(error, Error::SizeMismatch { .. }), "{error}");
 }
@@ -70,9 +71,9 @@ fn another_byte_order() {
 
 #[test]
 fn another_version() {
-    let error = with_u32(12, 2);
-    assert!(matches!(error, Error::AbiVersion { found: 2, known: 1, .. }));
-    assert!(error.to_string().contains("version 2, this program knows 1"), "{error}");
+    let error = with_u32(12, 1);
+    assert!(matches!(error, Error::AbiVersion { found: 1, known: 2, .. }));
+    assert!(error.to_string().contains("version 1, this program knows 2"), "{error}");
 }
 
 #[test]
@@ -87,7 +88,7 @@ fn numbers_that_do_not_fit_together() {
         other => panic!("{other}"),
     };
     assert_eq!(field(with_u64(16, 128)), "header_size");
-    assert_eq!(field(with_u32(56, 2)), "flags");
+    assert_eq!(field(with_u32(56, 4)), "flags");
     assert_eq!(field(with_u32(60, 0)), "slots");
     assert_eq!(field(with_u32(60, 16_384)), "slots");
     assert_eq!(field(with_u32(64, 17)), "counters");
@@ -95,14 +96,25 @@ fn numbers_that_do_not_fit_together() {
     assert_eq!(field(with_u32(68, 16)), "hash_entries");
     assert_eq!(field(with_u32(68, 1 << 31)), "hash_entries");
     assert_eq!(field(with_u32(72, 65_537)), "objects");
-    assert_eq!(field(with_u32(76, 1)), "reserved");
     assert_eq!(field(with_u64(80, 0)), "per_cpu");
-    assert_eq!(field(with_u64(80, 193)), "per_cpu");
-    assert_eq!(field(with_u64(88, 192)), "participants");
+    assert_eq!(field(with_u64(80, 257)), "per_cpu");
+    assert_eq!(field(with_u64(88, 256)), "participants");
     assert_eq!(field(with_u64(96, u64::MAX - 63)), "hash");
     assert_eq!(field(with_u64(104, 1 << 20)), "directory");
-    assert_eq!(field(with_u64(112, 192)), "heap");
-    assert_eq!(field(with_u64(112, u64::MAX - 63)), "heap");
+    assert_eq!(field(with_u64(112, 1)), "seats");
+    assert_eq!(field(with_u64(120, 64)), "alive");
+    assert_eq!(field(with_u64(120, u64::MAX - 4095)), "alive");
+    assert_eq!(field(with_u64(128, 256)), "heap");
+    assert_eq!(field(with_u64(128, u64::MAX - 63)), "heap");
+}
+
+#[test]
+fn pages_of_another_size() {
+    for found in [0, 1, 16_384, u32::MAX] {
+        let error = with_u32(76, found);
+        assert!(matches!(error, Error::PageSize { found: told, machine: 4096, .. } if told == found));
+        assert!(error.to_string().contains("this machine has 4096"), "{error}");
+    }
 }
 
 #[test]
@@ -136,33 +148,39 @@ fn another_type_by_the_same_name() {
     crosslock::plain! { struct Feet { feet: u64 } }
 
     let segment = Options::new().create_memfd("types").unwrap();
-    segment.mutex("m", Metres { x: 1 }).unwrap();
-    let error = segment.mutex("m", Feet { feet: 3 }).unwrap_err();
+    segment.spin_mutex::<_, RawPvQSpin>("m", Metres { x: 1 }).unwrap();
+    let error = segment.spin_mutex::<_, RawPvQSpin>("m", Feet { feet: 3 }).unwrap_err();
     assert!(matches!(error, Error::Mismatch { .. }));
     let text = error.to_string();
     assert!(text.starts_with("object \"m\" is a pvqspinlock of 72 bytes aligned to 64 with type"), "{text}");
     assert_eq!(text.matches("fingerprint 0x").count(), 2, "{text}");
-    assert!(matches!(segment.mutex("m", [0u64; 2]), Err(Error::Mismatch { .. })));
-    let other_lock = segment.mutex_with::<Metres, crosslock::crosslock_core::RawTas>("m", Metres { x: 1 });
+    assert!(matches!(segment.spin_mutex::<_, RawPvQSpin>("m", [0u64; 2]), Err(Error::Mismatch { .. })));
+    let other_lock = segment.spin_mutex::<Metres, crosslock::crosslock_core::RawTas>("m", Metres { x: 1 });
     let text = other_lock.unwrap_err().to_string();
     assert!(text.contains("is a pvqspinlock of") && text.contains("not a tas of"), "{text}");
-    assert_eq!(segment.mutex("m", Metres { x: 2 }).unwrap().lock().unwrap().get().x, 1);
+    assert_eq!(segment.spin_mutex::<_, RawPvQSpin>("m", Metres { x: 2 }).unwrap().lock().unwrap().get().x, 1);
 }
 
 #[test]
 fn what_has_no_room() {
     let segment = Options::new().objects(2).heap_size(448).create_memfd("room").unwrap();
     for bad in ["", "a\nb", &"x".repeat(48)] {
-        assert!(matches!(segment.mutex(bad, 0u8), Err(Error::InvalidName { .. })), "{bad:?}");
+        assert!(
+            matches!(segment.spin_mutex::<_, RawPvQSpin>(bad, 0u8), Err(Error::InvalidName { .. })),
+            "{bad:?}"
+        );
     }
-    let error = segment.mutex("large", [0u64; 100]).unwrap_err();
+    let error = segment.spin_mutex::<_, RawPvQSpin>("large", [0u64; 100]).unwrap_err();
     assert!(matches!(error, Error::HeapFull { free: 448, needed: 864 }), "{error}");
-    segment.mutex(&"ü".repeat(23), 0u8).unwrap();
-    segment.mutex("two", [0u8; 65]).unwrap();
+    segment.spin_mutex::<_, RawPvQSpin>(&"ü".repeat(23), 0u8).unwrap();
+    segment.spin_mutex::<_, RawPvQSpin>("two", [0u8; 65]).unwrap();
     assert_eq!(segment.heap_used().unwrap(), 128 + 192);
-    assert!(matches!(segment.mutex("three", 0u8), Err(Error::DirectoryFull { entries: 2 })));
     assert!(matches!(
-        segment.open_mutex::<u8, crosslock::crosslock_core::RawTas>("none"),
+        segment.spin_mutex::<_, RawPvQSpin>("three", 0u8),
+        Err(Error::DirectoryFull { entries: 2 })
+    ));
+    assert!(matches!(
+        segment.open_spin_mutex::<u8, crosslock::crosslock_core::RawTas>("none"),
         Err(Error::NoSuchObject { .. })
     ));
 }

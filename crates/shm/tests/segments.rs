@@ -5,6 +5,7 @@ mod support;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
+use crosslock::crosslock_core::RawPvQSpin;
 use crosslock::{Error, Segment};
 use support::{Actor, eventually, forked, role, say, sleep_until_killed, small};
 
@@ -25,7 +26,7 @@ fn create_open_remove() {
     options.remove("s").unwrap();
     assert!(matches!(options.remove("s"), Err(Error::NotFound { .. })));
     assert!(options.list().unwrap().is_empty());
-    created.mutex("still", 1u8).unwrap().lock().unwrap().set(2);
+    created.spin_mutex::<_, RawPvQSpin>("still", 1u8).unwrap().lock().unwrap().set(2);
     assert_ne!(options.open_or_create("s").unwrap().uuid(), created.uuid());
 }
 
@@ -87,7 +88,10 @@ fn options_out_of_range_are_refused() {
     }
     let largest = options.participants(16_383).objects(65_536).heap_size(0).create("s").unwrap();
     assert_eq!(largest.slots(), 16_383);
-    assert!(matches!(largest.mutex("m", 0u8), Err(Error::HeapFull { free: 0, needed: 72 })));
+    assert!(matches!(
+        largest.spin_mutex::<_, RawPvQSpin>("m", 0u8),
+        Err(Error::HeapFull { free: 0, needed: 72 })
+    ));
 }
 
 #[test]
@@ -95,7 +99,7 @@ fn a_look_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let options = small(directory.path());
     let segment = options.create("s").unwrap();
-    let mutex = segment.mutex("m", 5u64).unwrap();
+    let mutex = segment.spin_mutex::<_, RawPvQSpin>("m", 5u64).unwrap();
     let guard = mutex.lock().unwrap();
     let bytes = || std::fs::read(directory.path().join("s")).unwrap();
     let before = bytes();
@@ -108,7 +112,7 @@ fn a_look_changes_nothing() {
     assert_eq!(look.heap_used().unwrap(), 128);
     assert!(look.participants().unwrap().is_empty());
     assert!(look.is_attached_by_anyone().unwrap());
-    assert!(matches!(look.mutex("m", 5u64), Err(Error::ReadOnly { .. })));
+    assert!(matches!(look.spin_mutex::<_, RawPvQSpin>("m", 5u64), Err(Error::ReadOnly { .. })));
     assert!(matches!(look.register(), Err(Error::ReadOnly { .. })));
     assert!(matches!(look.context(), Err(Error::ReadOnly { .. })));
     assert_eq!(bytes(), before);
@@ -157,7 +161,7 @@ fn killed_at_any_moment_a_creator_leaves_all_or_nothing() {
         say("begins");
         for turn in 0u64.. {
             let segment = options.create(&format!("s{turn}")).unwrap();
-            segment.mutex("m", [turn; 16]).unwrap();
+            segment.spin_mutex::<_, RawPvQSpin>("m", [turn; 16]).unwrap();
         }
     }
     for delay in 0..20 {
@@ -173,7 +177,10 @@ fn killed_at_any_moment_a_creator_leaves_all_or_nothing() {
         for name in names {
             let segment = options.open(&name).unwrap();
             let turn: u64 = name[1..].parse().unwrap();
-            assert_eq!(segment.mutex("m", [turn; 16]).unwrap().lock().unwrap().get(), [turn; 16]);
+            assert_eq!(
+                segment.spin_mutex::<_, RawPvQSpin>("m", [turn; 16]).unwrap().lock().unwrap().get(),
+                [turn; 16]
+            );
             assert_eq!(segment.objects().len(), 1);
         }
     }

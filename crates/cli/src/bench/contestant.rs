@@ -1,10 +1,11 @@
 //! What takes part: every lock behind one trait, with an adapter of a few lines each.
 
 use std::cell::UnsafeCell;
+use std::sync::LazyLock;
 
-use crosslock::ThreadContext;
-use crosslock_core::RawLock;
+use crosslock::{Options, Segment, SegmentContext, ThreadContext};
 use crosslock_core::primitive::{AtomicU32, Ordering};
+use crosslock_core::{RawLock, RawRobust};
 
 use crate::prng::Prng;
 
@@ -145,6 +146,40 @@ unsafe impl<L: RawLock<ThreadContext>> Bare for L {
     unsafe fn release(&self) {
         // SAFETY: passed on.
         unsafe { RawLock::release(self, &ThreadContext) }.expect(UNHARMED);
+    }
+}
+
+/// The segment whose participants the threads are.
+static SEGMENT: LazyLock<Segment> =
+    LazyLock::new(|| Options::new().participants(1024).create_memfd("bench").expect("memory for a segment"));
+
+/// The robust lock with its data, as [`crosslock::Mutex`] has it; but the lock lies where the others lie, and
+/// only the participants are in a segment.
+#[repr(C)]
+pub(super) struct Robust {
+    lock: RawRobust,
+    data: UnsafeCell<Data>,
+    cx: &'static SegmentContext,
+}
+
+// SAFETY: the data is reached only in `section`, under the lock.
+unsafe impl Sync for Robust {}
+
+impl Contestant for Robust {
+    fn new() -> Self {
+        let cx = SEGMENT.context().expect("created by this process");
+        Self { lock: RawRobust::new(), data: UnsafeCell::default(), cx }
+    }
+
+    #[inline]
+    fn section<R>(&self, body: impl FnOnce(&mut Data) -> R) -> R {
+        let me = self.cx.me().expect("a slot for every thread");
+        self.lock.acquire(self.cx, me).expect(UNHARMED);
+        // SAFETY: the lock excludes all others until the release.
+        let result = body(unsafe { &mut *self.data.get() });
+        // SAFETY: acquired above.
+        unsafe { self.lock.release(self.cx, me) }.expect(UNHARMED);
+        result
     }
 }
 

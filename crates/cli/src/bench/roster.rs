@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::contended::{self, Load};
-use super::contestant::{Contestant, Data, Floor, Guarding};
+use super::contestant::{Contestant, Data, Floor, Guarding, Robust};
 use super::figure::Sample;
 use super::{pthread, uncontended};
 use crate::interrupt::Interrupt;
@@ -42,7 +42,7 @@ const fn floor<const TWO: bool>(name: &'static str) -> Competitor {
 }
 
 /// All of them, in the order of the tables.
-pub(super) static ROSTER: [Competitor; 16] = [
+pub(super) static ROSTER: [Competitor; 17] = [
     floor::<false>("floor-cas-store"),
     floor::<true>("floor-cas-cas"),
     lock::<Guarding<crosslock_core::RawTas>>("tas"),
@@ -50,6 +50,7 @@ pub(super) static ROSTER: [Competitor; 16] = [
     lock::<Guarding<crosslock_core::RawMcs>>("mcs"),
     lock::<Guarding<crosslock_core::RawQSpin>>("qspinlock"),
     lock::<Guarding<crosslock_core::RawPvQSpin>>("pvqspinlock"),
+    lock::<Robust>("robust"),
     lock::<lock_api::Mutex<crosslock::RawQSpin, Data>>("lock_api/qspinlock"),
     lock::<lock_api::Mutex<crosslock::RawPvQSpin, Data>>("lock_api/pvqspinlock"),
     lock::<Guarding<pthread::Spin>>("pthread_spin"),

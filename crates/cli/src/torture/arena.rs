@@ -10,7 +10,7 @@
 //! the counter, which the sum of the participants' tallies shows. All accesses are single atomic loads and
 //! stores, `Relaxed`: a broken lock gives wrong values, not undefined behaviour.
 
-use crosslock::{Guard, SegmentContext};
+use crosslock::{SegmentContext, SpinGuard};
 use crosslock_core::RawLock;
 use crosslock_core::primitive::{AtomicU64, Ordering, spin_hint};
 
@@ -38,7 +38,7 @@ pub(crate) const fn new() -> Words {
 pub(crate) struct Inside<'a>(&'a [AtomicU64]);
 
 impl<'a> Inside<'a> {
-    pub(crate) fn new<L: RawLock<SegmentContext>>(guard: &'a Guard<'_, Words, L>) -> Self {
+    pub(crate) fn new<L: RawLock<SegmentContext>>(guard: &'a SpinGuard<'_, Words, L>) -> Self {
         Self(guard.words())
     }
 

@@ -107,9 +107,11 @@ impl Place {
             None => (options.create_memfd("torture")?, None),
         };
         if args.join {
-            segment.open_mutex::<arena::Words, L>(arena::NAME).context("nobody tortures that lock there")?;
+            segment
+                .open_spin_mutex::<arena::Words, L>(arena::NAME)
+                .context("nobody tortures that lock there")?;
         } else {
-            segment.mutex_with::<arena::Words, L>(arena::NAME, arena::new())?;
+            segment.spin_mutex::<arena::Words, L>(arena::NAME, arena::new())?;
         }
         Ok(Self { segment, created })
     }
@@ -154,7 +156,7 @@ where
     let (tallies, stuck) = workers.collect(args, &interrupt)?;
 
     let lost_updates = if stuck == 0 {
-        let mutex = segment.open_mutex::<arena::Words, L>(arena::NAME)?;
+        let mutex = segment.open_spin_mutex::<arena::Words, L>(arena::NAME)?;
         let guard = mutex.lock()?;
         arena::Inside::new(&guard).lost_updates()
     } else {

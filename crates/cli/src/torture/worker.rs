@@ -57,7 +57,7 @@ pub(crate) fn run<L: RawLock<SegmentContext>>(
     load: Load,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Tally> {
-    let mutex = segment.open_mutex::<arena::Words, L>(arena::NAME)?;
+    let mutex = segment.open_spin_mutex::<arena::Words, L>(arena::NAME)?;
     let me = segment.register().context("a worker needs a participant slot")?.index();
     let mut random = Prng::seeded(load.seed);
     let mut waits = Histogram::new(3)?;

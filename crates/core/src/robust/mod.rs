@@ -43,13 +43,15 @@
 
 mod ops;
 mod queue;
+mod rw;
 mod seat;
 mod word;
 
 use core::fmt;
 
 pub use ops::RobustOps;
-pub use seat::Seat;
+pub use rw::RawRobustRw;
+pub use seat::{READS, Seat};
 use thiserror::Error;
 use word::Attention;
 pub use word::{Condition, Name, Ownership};
@@ -113,6 +115,9 @@ pub enum Refused {
     /// The caller owns the lock already.
     #[error("this thread has locked it already")]
     Deadlock,
+    /// The caller reads under as many locks as it can.
+    #[error("this thread reads under {READS} locks already, and cannot under more at once")]
+    TooManyReads,
     /// A peer wrote garbage.
     #[error(transparent)]
     Corrupted(#[from] Corrupted),
@@ -235,9 +240,15 @@ impl RawRobust {
     /// # Safety
     /// As [`RawRobust::release`].
     pub unsafe fn mark_consistent(&self, me: Name) -> Result<(), Corrupted> {
+        self.amend(me, Condition::CONSISTENT)
+    }
+
+    /// By the owner: the condition of the data is this one.
+    fn amend(&self, me: Name, condition: Condition) -> Result<(), Corrupted> {
         let found = Ownership::Held(me, self.condition(me)?).encode();
-        let marked = self.owner.compare_exchange(found, me.bits(), Ordering::Relaxed, Ordering::Relaxed);
-        marked.map(|_| ()).map_err(|word| Corrupted::NotOwner { word })
+        let amended = Ownership::Held(me, condition).encode();
+        let done = self.owner.compare_exchange(found, amended, Ordering::Relaxed, Ordering::Relaxed);
+        done.map(|_| ()).map_err(|word| Corrupted::NotOwner { word })
     }
 
     /// Frees the lock if its owner is dead, and wakes who waits for it; whether it was so. The next owner will be

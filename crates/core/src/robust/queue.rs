@@ -104,7 +104,8 @@ impl RawRobust {
         }
     }
 
-    fn key<C: RobustOps>(&self, cx: &C) -> u64 {
+    /// The lock's key in the seats.
+    pub fn key<C: RobustOps>(&self, cx: &C) -> u64 {
         cx.lock_key(&self.owner).get()
     }
 

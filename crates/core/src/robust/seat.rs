@@ -1,7 +1,10 @@
-//! Seats: where participants say what they wait for. There are no links between them: who is before whom follows
-//! from their tickets, so a waiter that dies needs no repair, it is only not counted any more.
+//! Seats: where participants say what they wait for, and what they read. There are no links between them: who is before
+//! whom follows from their tickets, so one that dies needs no repair, it is only not counted any more.
 
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, const_new};
+
+/// Locks that a participant can have for reading at once.
+pub const READS: usize = 8;
 
 /// One participant's place in whatever queue it waits in; written by itself alone, but for the kicks.
 #[repr(C, align(64))]
@@ -16,7 +19,13 @@ pub struct Seat {
     /// When it began to wait, in the nanoseconds of [`RobustOps::now_ns`](crate::RobustOps::now_ns).
     pub(crate) since_ns: AtomicU64,
     kicks: AtomicU32,
+    reads: Reads,
 }
+
+/// Keys of the locks that the participant reads under, one for each time; 0: none. Alone on its cache line.
+#[repr(C, align(64))]
+#[derive(Debug)]
+struct Reads([AtomicU64; READS]);
 
 impl Seat {
     const_new! {
@@ -28,6 +37,16 @@ impl Seat {
                 watches: AtomicU64::new(0),
                 since_ns: AtomicU64::new(0),
                 kicks: AtomicU32::new(0),
+                reads: Reads([
+                    AtomicU64::new(0),
+                    AtomicU64::new(0),
+                    AtomicU64::new(0),
+                    AtomicU64::new(0),
+                    AtomicU64::new(0),
+                    AtomicU64::new(0),
+                    AtomicU64::new(0),
+                    AtomicU64::new(0),
+                ]),
             }
         }
     }
@@ -39,9 +58,24 @@ impl Seat {
         &self.kicks
     }
 
-    /// Gets up, on behalf of a participant that is dead.
+    /// Gets up and reads nothing any more, on behalf of a participant that is dead.
     pub fn clear(&self) {
         self.key.store(0, Ordering::Release);
+        for read in &self.reads.0 {
+            read.store(0, Ordering::Release);
+        }
+    }
+
+    /// Whether the participant reads under the lock of that key.
+    #[must_use]
+    pub fn reads(&self, key: u64) -> bool {
+        // Acquire: pairs with the Release of who stops reading; its reads are over.
+        self.reads.0.iter().any(|read| read.load(Ordering::Acquire) == key)
+    }
+
+    /// Where the first of those reads, or with key 0 the first free place, is noted.
+    pub(crate) fn read(&self, key: u64) -> Option<&AtomicU64> {
+        self.reads.0.iter().find(|read| read.load(Ordering::Relaxed) == key)
     }
 
     /// The key of the lock that its participant waits for; 0: none.

@@ -83,7 +83,7 @@ impl Name {
     /// How often the slot had been given to somebody, when it got this name.
     #[must_use]
     pub const fn incarnation(self) -> u32 {
-        return (self.0 >> INCARNATION_SHIFT) as u32;
+        (self.0 >> INCARNATION_SHIFT) as u32
     }
 }
 

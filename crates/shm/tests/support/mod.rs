@@ -70,8 +70,12 @@ impl Actor {
         }
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     pub(crate) fn kill(&mut self) {
-        kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();
+        kill_process(self.pid(), Signal::KILL).unwrap();
         self.child.wait().unwrap();
     }
 

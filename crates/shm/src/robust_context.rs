@@ -1,0 +1,152 @@
+//! What robust locks ask of a segment: names, deaths, sleep.
+
+use core::time::Duration;
+
+use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering};
+use crosslock_core::{CpuId, Event, LockKey, Name, PvOps, RobustOps, Seat};
+use rustix::io::Errno;
+use rustix::thread::futex;
+use rustix::time::ClockId;
+
+use crate::alive::{SHARED, wake_all};
+use crate::barrier;
+use crate::futex::kick;
+use crate::segment::SegmentContext;
+
+/// Longest sleep. Deaths and kicks end it; this is for a kicker that is stopped between its word and its kick.
+const MAX_SLEEP: Duration = Duration::from_millis(50);
+
+/// Longest sleep where the kernel cannot wait for two words: deaths are looked for so often.
+const MAX_BLIND_SLEEP: Duration = Duration::from_millis(1);
+
+/// `futex_waitv`, since Linux 5.16.
+mod waitv {
+    use super::{AtomicU32, Ordering};
+
+    const UNKNOWN: u32 = 0;
+    const AVAILABLE: u32 = 1;
+    const MISSING: u32 = 2;
+
+    static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
+
+    /// Whether it is there as far as is known, and not switched off by `CROSSLOCK_NO_FUTEX_WAITV`.
+    pub(super) fn is_available() -> bool {
+        match STATE.load(Ordering::Relaxed) {
+            UNKNOWN => {
+                let off = std::env::var_os("CROSSLOCK_NO_FUTEX_WAITV").is_some();
+                STATE.store(if off { MISSING } else { AVAILABLE }, Ordering::Relaxed);
+                !off
+            }
+            state => state == AVAILABLE,
+        }
+    }
+
+    pub(super) fn is_missing() {
+        STATE.store(MISSING, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: a name is dead only when its thread has said so as its last deed, or when the kernel has; all who map the
+// segment see the same table of seats. A hostile peer can pretend a death: it can break exclusion anyway, by
+// writing the word.
+unsafe impl RobustOps for SegmentContext {
+    #[inline]
+    fn seats(&self) -> &[Seat] {
+        // Acquire: who knows of a participant knows that its slot is below.
+        let high = self.high().load(Ordering::Acquire) as usize;
+        let seats = self.seat_table();
+        &seats[..high.min(seats.len())]
+    }
+
+    #[inline]
+    fn name_of(&self, slot: CpuId) -> Option<Name> {
+        self.holder_of(slot)
+    }
+
+    #[inline]
+    fn is_dead(&self, name: Name) -> bool {
+        self.has_died(name)
+    }
+
+    fn sleep(&self, me: Name, seen: u32, watched: Name, until_ns: u64) {
+        let Some(seat) = self.seat_table().get(me.slot().index()) else { return };
+        let alive = self.alive_word(watched.slot());
+        let value = alive.map_or(0, |word| word.load(Ordering::Acquire));
+        // After the reading of the word: if it was another's, then `watched` is dead.
+        if self.has_died(watched) {
+            return;
+        }
+        match alive.filter(|_| waitv::is_available()) {
+            Some(alive) => wait_for_both((seat.kicks(), seen), (alive, value), until_ns),
+            None => wait_for_kick(seat.kicks(), seen, until_ns),
+        }
+        if let Some(alive) = alive.filter(|_| self.has_died(watched)) {
+            // The kernel has woken one, this thread perhaps.
+            wake_all(alive);
+        }
+    }
+
+    fn kick(&self, slot: CpuId) {
+        if let Some(seat) = self.seat_table().get(slot.index()) {
+            kick(seat.kicks(), SHARED);
+        }
+    }
+
+    /// The offset of the lock in the segment, plus 1.
+    #[inline]
+    fn lock_key(&self, word: &AtomicU64) -> LockKey {
+        self.key_at(core::ptr::from_ref(word).addr())
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.clock_ns()
+    }
+
+    #[inline]
+    fn has_heavy_barrier(&self) -> bool {
+        self.is_released_by_store()
+    }
+
+    fn heavy_barrier(&self) {
+        barrier::full(self.is_released_by_store());
+    }
+
+    fn count(&self, event: Event, amount: u64) {
+        self.add_to_counter(event, amount);
+    }
+}
+
+/// How long from now to `until_ns`, at most `limit`.
+fn duration(now_ns: u64, until_ns: u64, limit: Duration) -> Duration {
+    limit.min(Duration::from_nanos(until_ns.saturating_sub(now_ns)))
+}
+
+fn timespec(duration: Duration) -> futex::Timespec {
+    futex::Timespec { tv_sec: duration.as_secs().cast_signed(), tv_nsec: duration.subsec_nanos().into() }
+}
+
+/// Sleeps until either word has another value, or until the clock shows `until_ns`. Whatever ends the sleep, the caller
+/// looks again.
+fn wait_for_both(kicks: (&AtomicU32, u32), alive: (&AtomicU32, u32), until_ns: u64) {
+    let wait = |(word, value): (&AtomicU32, u32)| {
+        let mut wait = futex::Wait::new();
+        wait.val = value.into();
+        wait.uaddr = core::ptr::from_ref(word).cast_mut().cast::<core::ffi::c_void>().into();
+        wait.flags = futex::WaitFlags::SIZE_U32;
+        wait
+    };
+    let now_ns = crate::context::monotonic_ns();
+    let deadline = timespec(Duration::from_nanos(now_ns) + duration(now_ns, until_ns, MAX_SLEEP));
+    let both = [wait(kicks), wait(alive)];
+    let woken = futex::waitv(&both, futex::WaitvFlags::empty(), Some(&deadline), ClockId::Monotonic);
+    // EPERM: a container that has not heard of the call.
+    if matches!(woken, Err(Errno::NOSYS | Errno::PERM)) {
+        waitv::is_missing();
+    }
+}
+
+fn wait_for_kick(kicks: &AtomicU32, seen: u32, until_ns: u64) {
+    let longest = timespec(duration(crate::context::monotonic_ns(), until_ns, MAX_BLIND_SLEEP));
+    // The caller looks again.
+    let _ = futex::wait(kicks.as_core(), SHARED, seen, Some(&longest));
+}
