@@ -173,7 +173,7 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
     }
 
     fn wait(self, until_ns: u64) -> Result<Condition, Refused> {
-        let Self { cx, seat, .. } = self;
+        let Self { lock, cx, me, seat, .. } = self;
         let mut head_since = None;
         let mut impatient = false;
         loop {
@@ -182,7 +182,7 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
                 // A peer wrote garbage over the seat.
                 self.sit();
             }
-            let ahead = if impatient { None } else { self.ahead() };
+            let ahead = self.ahead();
             let watched = if let Some((name, ticket)) = ahead {
                 head_since = None;
                 seat.watches.store(name.bits(), Ordering::Relaxed);
@@ -190,19 +190,19 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
                 if !self.still_sits(name, ticket) {
                     continue;
                 }
+                if impatient && let Look::Taken(condition) = lock.look(cx, me, Manners::Rude).inspect_err(|_| self.get_up())? {
+                    self.get_up_as_owner();
+                    return Ok(condition);
+                }
                 name
             } else {
                 let since = *head_since.get_or_insert_with(|| cx.now_ns());
-                match self.compete(since) {
-                    Ok(Look::Taken(condition)) => {
+                match self.compete(since).inspect_err(|_| self.get_up())? {
+                    Look::Taken(condition) => {
                         self.get_up_as_owner();
                         return Ok(condition);
                     }
-                    Ok(Look::Busy(name)) => name,
-                    Err(refused) => {
-                        self.get_up();
-                        return Err(refused);
-                    }
+                    Look::Busy(name) => name,
                 }
             };
             let now = cx.now_ns();
@@ -211,8 +211,8 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
             }
             let nap_end = until_ns.min(now.saturating_add(NAP_NS));
             cx.count(if ahead.is_some() { Event::PvWaitNode } else { Event::PvWaitHead }, 1);
-            cx.sleep(self.me, seen, watched, nap_end);
-            // Not kicked for so long: the one before may be stopped. Then look, whosever turn it is.
+            cx.sleep(me, seen, watched, nap_end);
+            // Not kicked for so long: the head may be stopped. Then look, whosever turn it is.
             impatient = seat.kicks().load(Ordering::Relaxed) == seen && cx.now_ns() >= nap_end;
         }
     }
