@@ -24,23 +24,8 @@ impl ChildProcess {
         args: impl IntoIterator<Item = A>,
     ) -> anyhow::Result<Self> {
         let fd = segment.descriptor()?;
-        let raw = fd.as_raw_fd();
-        let mut command = Command::new("/proc/self/exe");
-        command
-            .args([subcommand, "--segment-fd", &raw.to_string()])
-            .args(["--parent", &std::process::id().to_string()])
-            .args(args.into_iter().map(Into::into))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            // Ctrl-C on the terminal is for the parent, who passes it on.
-            .process_group(0);
-        let keep_open = move || {
-            // SAFETY: `fd` is open until the child has been started, and so is its copy in the child.
-            let fd = unsafe { rustix::fd::BorrowedFd::borrow_raw(raw) };
-            Ok(rustix::io::fcntl_setfd(fd, FdFlags::empty())?)
-        };
-        // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
-        unsafe { command.pre_exec(keep_open) };
+        let mut command = command(subcommand, &fd, args);
+        command.stdout(Stdio::piped());
         command.spawn().map(Self).context("cannot start a child process")
     }
 
@@ -62,6 +47,31 @@ impl ChildProcess {
         }
         serde_json::from_str(&told).context("a child process gave no result")
     }
+}
+
+/// `crosslock SUBCOMMAND --segment-fd N ARGS`, to be started while `segment` is open.
+pub(crate) fn command<A: Into<OsString>>(
+    subcommand: &str,
+    segment: &OwnedFd,
+    args: impl IntoIterator<Item = A>,
+) -> Command {
+    let raw = segment.as_raw_fd();
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .args([subcommand, "--segment-fd", &raw.to_string()])
+        .args(["--parent", &std::process::id().to_string()])
+        .args(args.into_iter().map(Into::into))
+        .stdin(Stdio::null())
+        // Ctrl-C on the terminal is for the parent, who passes it on.
+        .process_group(0);
+    let keep_open = move || {
+        // SAFETY: `segment` is open until the child has been started, and so is its copy in the child.
+        let fd = unsafe { rustix::fd::BorrowedFd::borrow_raw(raw) };
+        Ok(rustix::io::fcntl_setfd(fd, FdFlags::empty())?)
+    };
+    // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+    unsafe { command.pre_exec(keep_open) };
+    command
 }
 
 /// See [`ChildProcess::handle`].

@@ -11,6 +11,8 @@ mod prng;
 mod progress;
 mod segments;
 mod stats;
+mod stepkill;
+mod top;
 mod torture;
 
 use std::process::ExitCode;
@@ -35,14 +37,22 @@ enum Command {
     Bench(bench::Args),
     Torture(torture::Args),
     Pingpong(pingpong::Args),
+    Stepkill(stepkill::Args),
     Create(segments::CreateArgs),
     Ls(segments::LsArgs),
     Inspect(segments::InspectArgs),
+    Top(top::Args),
+    Repair(segments::RepairArgs),
+    Unlock(segments::UnlockArgs),
     Rm(segments::RmArgs),
+    #[command(hide = true)]
+    BenchWorker(bench::WorkerArgs),
     #[command(hide = true)]
     TortureWorker(torture::WorkerArgs),
     #[command(hide = true)]
     PingpongReader(pingpong::ReaderArgs),
+    #[command(hide = true)]
+    StepkillVictim(stepkill::VictimArgs),
 }
 
 impl Command {
@@ -51,12 +61,18 @@ impl Command {
             Self::Bench(args) => bench::run(&args),
             Self::Torture(args) => torture::run(&args),
             Self::Pingpong(args) => pingpong::run(&args),
+            Self::Stepkill(args) => stepkill::run(&args),
             Self::Create(args) => segments::create(&args),
             Self::Ls(args) => segments::ls(&args),
             Self::Inspect(args) => segments::inspect(&args),
+            Self::Top(args) => top::run(&args),
+            Self::Repair(args) => segments::repair(&args),
+            Self::Unlock(args) => segments::unlock(&args),
             Self::Rm(args) => segments::rm(&args),
+            Self::BenchWorker(args) => bench::run_worker(&args),
             Self::TortureWorker(args) => torture::run_worker(&args),
             Self::PingpongReader(args) => pingpong::run_reader(&args),
+            Self::StepkillVictim(args) => stepkill::run_victim(&args),
         }
     }
 }

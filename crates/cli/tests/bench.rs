@@ -71,7 +71,97 @@ fn every_workload_gives_every_figure_of_every_lock() {
 #[test]
 fn every_lock_takes_part() {
     let report = json(&["bench", "--workload", "w2", "--threads", "2", "--rounds", "1", "--duration", "5ms"]);
-    assert_eq!(locks(&report["workloads"][0]["points"][0]).len(), 14);
+    assert_eq!(locks(&report["workloads"][0]["points"][0]).len(), 16);
+}
+
+/// Whether somebody got the lock at all.
+fn assert_works(contestant: &Value) {
+    assert!(contestant["ops_per_s"]["min"].as_f64().unwrap() > 0.0, "{contestant}");
+    assert!(contestant["acquire_max_ns"]["min"].as_f64().unwrap() > 0.0, "{contestant}");
+}
+
+#[test]
+fn every_lock_that_can_be_shared_takes_part_among_processes() {
+    let args = ["bench", "--scope", "processes", "--workload", "W2,W3,W7", "--threads", "2"];
+    let report = json(&[&args[..], &["--rounds", "1", "--duration", "5ms"]].concat());
+    let workloads = report["workloads"].as_array().unwrap();
+    let points = workloads.iter().flat_map(|workload| workload["points"].as_array().unwrap());
+    for point in points {
+        assert_eq!((&point["scope"], &point["workers"]), (&"processes".into(), &2.into()));
+        let family = ["tas", "ticket", "mcs", "qspinlock", "pvqspinlock", "robust", "robust-exchange"];
+        let pthread = ["pthread_spin", "pthread_mutex", "pthread_mutex_robust"];
+        assert_eq!(
+            locks(point),
+            [&family[..], &pthread, &["std (threads)", "parking_lot (threads)"]].concat()
+        );
+        for contestant in point["contestants"].as_array().unwrap() {
+            assert_eq!(figures(contestant).count(), 9);
+            assert_works(contestant);
+        }
+    }
+}
+
+#[test]
+fn more_workers_than_cpus_are_no_trouble() {
+    let args = ["bench", "--scope", "threads,processes", "--workload", "W2", "--threads", "40"];
+    let locks = ["--locks", "robust,robust-exchange,pvqspinlock,std", "--rounds", "1", "--duration", "50ms"];
+    let report = json(&[&args[..], &locks].concat());
+    let points = report["workloads"][0]["points"].as_array().unwrap();
+    let names: Vec<_> = points.iter().map(|point| point["point"].as_str().unwrap()).collect();
+    assert_eq!(names, ["40 threads", "40 processes"]);
+    for contestant in points.iter().flat_map(|point| point["contestants"].as_array().unwrap()) {
+        assert_works(contestant);
+    }
+}
+
+#[test]
+fn one_lock_is_compared_with_the_best_of_the_others() {
+    let args = ["bench", "--workload", "W1,W7", "--threads", "2", "--rounds", "2", "--duration", "5ms"];
+    let report = json(&[&args[..], &["--locks", "robust,std,parking_lot,tas"]].concat());
+    let versus = &report["versus"];
+    assert_eq!(versus["lock"], "robust");
+    let points = versus["points"].as_array().unwrap();
+    assert_eq!(points.len(), 4);
+    for point in points {
+        assert_eq!(
+            (&point["workload"], &point["scope"], &point["workers"]),
+            (&"W7".into(), &"threads".into(), &2.into())
+        );
+        assert!(["std", "parking_lot"].contains(&point["best"].as_str().unwrap()));
+        for figure in ["throughput_to_best", "jain", "longest_wait_to_parking_lot"] {
+            assert!(point[figure]["median"].as_f64().unwrap() > 0.0, "{figure} in {point}");
+        }
+        assert!(point["good"].is_boolean());
+    }
+    let alone = json(&[&args[..], &["--locks", "tas,mcs"]].concat());
+    assert_eq!(alone["versus"], Value::Null);
+}
+
+#[test]
+fn a_check_fails_where_the_lock_is_not_good() {
+    // A fair lock that spins, among more threads than there are CPUs, is not as fast as any that sleeps.
+    let args = ["bench", "--workload", "W2", "--threads", "16", "--duration", "50ms", "--check"];
+    crosslock(
+        &[&args[..], &["--versus", "ticket", "--locks", "ticket,std,parking_lot,pthread_mutex"]].concat(),
+    )
+    .assert()
+    .code(1)
+    .stdout(contains("ticket against the best of std, parking_lot, pthread_mutex").and(contains("no\n")));
+}
+
+#[test]
+fn what_cannot_be_done_together_is_refused() {
+    for (args, said) in [
+        (&["--scope", "processes", "--locks", "robust,mcslock"][..], "mcslock cannot be shared"),
+        (&["--scope", "processes", "--workload", "W1"], "W1 is for one thread"),
+        (&["--scope", "machines"], "processes"),
+        (&["--check", "--locks", "robust,std,pthread_mutex"], "parking_lot does not take part"),
+        (&["--check", "--workload", "W1"], "W2, W3 and W7"),
+        (&["--versus", "wishful"], "robust-exchange"),
+        (&["--versus", "floor-cas-cas"], "does not exclude"),
+    ] {
+        crosslock(&[&["bench"], args].concat()).assert().code(2).stderr(contains(said));
+    }
 }
 
 #[test]

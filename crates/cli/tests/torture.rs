@@ -12,9 +12,12 @@ use support::{Name, crosslock, json};
 
 const FAMILY: [&str; 5] = ["tas", "ticket", "mcs", "qspinlock", "pvqspinlock"];
 
+/// Those that survive their owners.
+const ROBUST: [&str; 2] = ["robust", "pthread_mutex_robust"];
+
 #[test]
 fn every_lock_excludes_threads_and_processes() {
-    for lock in FAMILY {
+    for lock in FAMILY.iter().chain(&ROBUST) {
         for scope in ["threads", "processes"] {
             for workers in ["1", "2", "4"] {
                 let report = json(&[
@@ -46,6 +49,51 @@ fn a_lock_that_does_not_lock_is_caught() {
         let args = ["torture", "--lock", "busted", "--scope", scope, "--duration", "1s"];
         crosslock(&args).assert().code(1).stdout(contains("FAILED: this lock does not exclude"));
     }
+}
+
+fn assert_survived(report: &Value) {
+    assert_eq!(report["verdict"], "ok", "{report}");
+    for count in ["violations", "lost_updates", "leaked_slots", "stuck"] {
+        assert_eq!(report[count], 0, "{count}: {report}");
+    }
+    assert_eq!(report["is_free"], true, "{report}");
+    assert!(report["acquisitions"].as_u64() > Some(0), "{report}");
+    assert!(report["recoveries"].as_u64() <= report["kills"].as_u64(), "{report}");
+}
+
+const KILLING: [&str; 7] = ["torture", "--scope", "processes", "--kill", "100/s", "--duration", "2s"];
+
+#[test]
+fn killed_workers_are_survived_and_compared_with_pthread() {
+    let report = json(&[&KILLING[..], &["--workers", "8", "--cs", "1000"]].concat());
+    assert_survived(&report);
+    assert_eq!((&report["lock"], &report["scope"]), (&"robust".into(), &"processes".into()), "{report}");
+    for figures in [&report, &report["pthread"]] {
+        assert!(figures["kills"].as_u64() > Some(50), "{report}");
+        assert_eq!((&figures["violations"], &figures["lost_updates"]), (&0.into(), &0.into()), "{report}");
+    }
+    for recovery in ["recovery_ns", "pthread_recovery_ns"] {
+        assert!(report[recovery]["count"].as_u64() > Some(0), "{recovery}: {report}");
+        let [p50, p99, max] = ["p50", "p99", "max"].map(|figure| report[recovery][figure].as_u64());
+        assert!(Some(0) < p50 && p50 <= p99 && p99 <= max, "{recovery}: {report}");
+    }
+    assert!(report["recovery_ratio"]["p50"].is_f64(), "{report}");
+    assert!(report["events"]["lock_slowpath"].is_u64(), "{report}");
+}
+
+#[test]
+fn a_killed_worker_that_is_alone_is_survived_by_its_replacement() {
+    for lock in ROBUST {
+        let report = json(&[&KILLING[..], &["--lock", lock, "--workers", "1"]].concat());
+        assert_survived(&report);
+        assert!(report["kills"].as_u64() > Some(50), "{report}");
+    }
+}
+
+#[test]
+fn a_lock_that_hides_deaths_is_caught() {
+    let args = [&KILLING[..], &["--lock", "forgetful", "--workers", "4", "--cs", "1000"]].concat();
+    crosslock(&args).assert().code(1).stdout(contains("FAILED: this lock does not exclude, or hides deaths"));
 }
 
 #[test]
@@ -98,10 +146,13 @@ fn who_joins_works_under_the_same_lock() {
 
 #[test]
 fn an_interrupt_ends_in_order() {
-    for scope in ["threads", "processes"] {
-        let name = Name::new(&format!("interrupt-{scope}"));
+    let modes: [&[&str]; 3] =
+        [&["--scope", "threads"], &["--scope", "processes"], &["--scope", "processes", "--kill", "50/s"]];
+    for (number, mode) in modes.into_iter().enumerate() {
+        let name = Name::new(&format!("interrupt-{number}"));
         let child = Command::new(env!("CARGO_BIN_EXE_crosslock"))
-            .args(["torture", "--segment", &name.0, "--duration", "60s", "--scope", scope, "--json"])
+            .args(["torture", "--segment", &name.0, "--duration", "60s", "--json"])
+            .args(mode)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -119,25 +170,29 @@ fn an_interrupt_ends_in_order() {
 
 #[test]
 fn what_a_killed_torture_leaves_is_stale_and_cleared() {
-    let name = Name::new("killed");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_crosslock"))
-        .args(["torture", "--segment", &name.0, "--duration", "60s", "--scope", "processes"])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_until(|| name.path().exists());
-    let line = format!("{} ", name.0);
-    crosslock(&["ls"]).assert().success().stdout(contains(&line).and(contains("in use")));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    // The workers die with their parent, each in its own time.
-    wait_until(|| {
-        let listed = crosslock(&["ls"]).output().unwrap().stdout;
-        let listed = String::from_utf8(listed).unwrap();
-        listed.lines().any(|listed| listed.starts_with(&line) && listed.contains("stale"))
-    });
-    crosslock(&["rm", "--stale"]).assert().success().stdout(contains(&name.0));
-    assert!(!name.path().exists());
+    for (number, mode) in [&[][..], &["--kill", "50/s"]].into_iter().enumerate() {
+        let name = Name::new(&format!("killed-{number}"));
+        let mut child = Command::new(env!("CARGO_BIN_EXE_crosslock"))
+            .args(["torture", "--segment", &name.0, "--duration", "60s", "--scope", "processes"])
+            .args(mode)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until(|| name.path().exists());
+        let line = format!("{} ", name.0);
+        crosslock(&["ls"]).assert().success().stdout(contains(&line).and(contains("in use")));
+        std::thread::sleep(Duration::from_millis(200));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // The workers die with their parent, each in its own time.
+        wait_until(|| {
+            let listed = crosslock(&["ls"]).output().unwrap().stdout;
+            let listed = String::from_utf8(listed).unwrap();
+            listed.lines().any(|listed| listed.starts_with(&line) && listed.contains("stale"))
+        });
+        crosslock(&["rm", "--stale"]).assert().success().stdout(contains(&name.0));
+        assert!(!name.path().exists());
+    }
 }
 
 #[test]
@@ -168,11 +223,17 @@ fn selection_says_what_it_chose() {
 
 #[test]
 fn wrong_use_is_told_with_status_2() {
-    let wrong: [(&[&str], &str); 6] = [
+    let wrong: [(&[&str], &str); 12] = [
         (&["torture", "--lock", "mutex"], "pvqspinlock"),
         (&["torture", "--workers", "0"], "0"),
         (&["torture", "--duration", "5"], "unit"),
         (&["torture", "--join"], "--segment"),
+        (&["torture", "--kill", "100/s"], "--scope processes"),
+        (&[&KILLING[..], &["--lock", "ticket"]].concat(), "ticket stays taken"),
+        (&["torture", "--kill", "100"], "kills per second"),
+        (&["torture", "--kill", "0/s"], "kills per second"),
+        (&["torture", "--kill", "2000/s"], "at most 1000/s"),
+        (&["torture", "--kill", "1/s", "--segment", "s", "--join"], "--join"),
         (&["torture", "--segment", "a/b"], "a/b"),
         (&["torture", "--segment", "crosslock-test-there-is-none", "--join"], "there is no segment"),
     ];

@@ -1,12 +1,14 @@
 //! What is in a segment, for people and tools. Works on read-only segments, and believes nothing.
 
-use crosslock_core::primitive::{AtomicU32, Ordering};
-use crosslock_core::{CpuId, Event};
+use crosslock_core::primitive::{AtomicU32, Ordering, fence};
+use crosslock_core::{CpuId, Event, Name};
 use rustix::fs::OFlags;
 
+use crate::alive::is_of_dead;
 use crate::directory::{Entry, Object, ObjectType};
 use crate::error::Result;
-use crate::participant::{incarnation, is_used, name};
+use crate::file;
+use crate::participant::{Record, incarnation, is_used, name};
 use crate::registry::is_leased;
 use crate::segment::{Segment, SegmentContext};
 
@@ -43,6 +45,18 @@ pub struct Participant {
     pub depth: u32,
     /// Counts by [`Event::index`], of the slot since the segment's creation.
     pub counters: [u64; Event::COUNT],
+}
+
+/// The thread that a participant is or was, as it described itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Identity {
+    /// Process, in the participant's own process-id namespace.
+    pub pid: u32,
+    /// Thread, likewise.
+    pub tid: u32,
+    /// Name of the thread, at most 24 bytes.
+    pub thread: String,
 }
 
 /// A named object.
@@ -93,6 +107,28 @@ impl Segment {
         Ok(found)
     }
 
+    /// Which thread `name` is or was. `None` where its slot has been given to another since.
+    ///
+    /// ```
+    /// let segment = crosslock::Options::new().create_memfd("example")?;
+    /// let me = segment.context()?.me()?;
+    /// assert_eq!(segment.identify(me).map(|thread| thread.pid), Some(std::process::id()));
+    /// # Ok::<(), crosslock::Error>(())
+    /// ```
+    #[must_use]
+    pub fn identify(&self, name: Name) -> Option<Identity> {
+        self.inner().identity(name)
+    }
+
+    /// Whether its file still has a name, by which others find it; a memfd never has. A segment that was removed is
+    /// shared by those who have it attached, until the last of them ends.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn is_still_named(&self) -> Result<bool> {
+        file::has_name(self.inner().label(), self.inner().description())
+    }
+
     /// The counts of all participants together, those that have left included, by [`Event::index`].
     #[must_use]
     pub fn counters(&self) -> [u64; Event::COUNT] {
@@ -111,6 +147,34 @@ impl Segment {
         let ready = segment.entries().iter().filter_map(Entry::ready);
         let sound = ready.filter(|object| segment.checked_range(object).is_ok());
         sound.map(|object| ObjectInfo::of(segment, &object)).collect()
+    }
+}
+
+impl SegmentContext {
+    /// As [`Segment::identify`].
+    pub(crate) fn identity(&self, name: Name) -> Option<Identity> {
+        let record = self.records().get(name.slot().index())?;
+        // Acquire: pairs with the Release of who described itself.
+        let state = record.state.load(Ordering::Acquire);
+        let identity = Identity {
+            pid: record.pid.load(Ordering::Relaxed),
+            tid: record.tid.load(Ordering::Relaxed),
+            thread: crate::text::Text::load(&record.name).to_string(),
+        };
+        // Acquire: what was read above was there before the state is looked at again.
+        fence(Ordering::Acquire);
+        let describes = incarnation(state) == name.incarnation()
+            && record.state.load(Ordering::Relaxed) == state
+            && (is_used(state) || self.is_of_last(name.slot(), record));
+        describes.then_some(identity)
+    }
+
+    /// Whether the record of a slot that nobody is in is still that of the last one, and not of one who died while it
+    /// registered: who leaves keeps its thread id in its alive word, which the kernel takes from who dies.
+    fn is_of_last(&self, slot: CpuId, record: &Record) -> bool {
+        let tid = record.tid.load(Ordering::Relaxed);
+        let word = self.alive_word(slot).map_or(0, |word| word.load(Ordering::Acquire));
+        is_of_dead(word) && word & libc::FUTEX_TID_MASK == tid
     }
 }
 

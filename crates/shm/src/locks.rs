@@ -3,13 +3,14 @@
 
 use core::time::Duration;
 
+use crosslock_core::primitive::{AtomicU64, Ordering};
 use crosslock_core::{
-    Corrupted, CpuId, Name, Ownership, RawRobust, RawRobustRw, RobustOps, RobustStats, Seat,
+    Condition, Corrupted, CpuId, Name, Ownership, RawRobust, RawRobustRw, RobustOps, RobustStats, Seat,
 };
 
 use crate::directory::{Entry, Kind, Object};
 use crate::error::{Error, Result};
-use crate::inspect::ObjectInfo;
+use crate::inspect::{Identity, ObjectInfo};
 use crate::segment::{Segment, SegmentContext};
 use crate::{mutex, rwlock};
 
@@ -31,20 +32,66 @@ pub struct LockInfo {
     pub held_for: Option<Duration>,
     /// What has happened to it.
     pub stats: RobustStats,
+    /// Its words as they are.
+    pub words: LockWords,
+}
+
+impl LockInfo {
+    /// Whether it is a [`RwLock`](crate::RwLock).
+    #[must_use]
+    pub fn is_rwlock(&self) -> bool {
+        self.object.ty.kind == Kind::new(rwlock::KIND)
+    }
+
+    /// In what condition the next owner will find the data, if nothing happens until then; the death of the present one is
+    /// counted. `None` where nobody will get the lock.
+    #[must_use]
+    pub fn condition(&self) -> Option<Condition> {
+        let is_dead = self.owner.as_ref().is_some_and(|owner| !owner.is_alive);
+        let found = match self.ownership {
+            Ok(Ownership::Free(condition)) => condition,
+            Ok(Ownership::Held(_, condition)) => {
+                Condition { owner_died: condition.owner_died || is_dead, ..condition }
+            }
+            Ok(Ownership::Reserved(_)) => Condition::CONSISTENT,
+            Ok(Ownership::Lost) | Err(_) => return None,
+        };
+        // Who dies before it writes has changed nothing.
+        let is_touched = !self.is_rwlock() || self.words.writing != 0;
+        Some(Condition { owner_died: found.owner_died && is_touched, ..found })
+    }
+}
+
+/// The words of a robust lock, as `docs/lock-words.md` describes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LockWords {
+    /// Who owns it; [`LockInfo::ownership`] says it.
+    pub owner: u64,
+    /// Whom the next release looks after; 0: nobody.
+    pub attention: u64,
+    /// How often somebody has begun to wait.
+    pub tickets: u64,
+    /// Of a reader-writer lock the [`Name`] of the writer that waits for readers to leave; 0: none.
+    pub drain: u64,
+    /// Of a reader-writer lock the [`Name`] of the writer that is changing the data; 0: none.
+    pub writing: u64,
 }
 
 /// Somebody who has or wants a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Party {
     /// Which participant of the segment.
     pub name: Name,
+    /// Which thread that is or was; `None` where its slot has been given to another since.
+    pub identity: Option<Identity>,
     /// Whether it lives, proven by the kernel.
     pub is_alive: bool,
 }
 
 /// Somebody who waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Waiter {
     /// Who.
@@ -60,7 +107,7 @@ pub struct Repaired {
     /// Which object.
     pub object: String,
     /// Who had it, and is dead.
-    pub owner: Option<Name>,
+    pub owner: Option<Party>,
 }
 
 /// A robust lock in the segment.
@@ -97,7 +144,21 @@ impl SegmentContext {
     }
 
     fn party(&self, name: Name) -> Party {
-        Party { name, is_alive: !self.is_dead(name) }
+        Party { name, identity: self.identity(name), is_alive: !self.is_dead(name) }
+    }
+
+    /// The words of the lock at the start of a checked object.
+    fn words(&self, object: &Object, found: &Found<'_>) -> LockWords {
+        let start = self.checked_range(object).map_or(0, |range| range.start);
+        let word = |at| self.mapping().at::<AtomicU64>(start + at).load(Ordering::Relaxed);
+        let of_rwlock = |at| if matches!(found, Found::RwLock(_)) { word(at) } else { 0 };
+        LockWords {
+            owner: word(0),
+            attention: word(8),
+            tickets: word(16),
+            drain: of_rwlock(size_of::<RawRobust>()),
+            writing: of_rwlock(size_of::<RawRobust>() + 8),
+        }
     }
 
     fn seated(&self) -> impl Iterator<Item = (Name, &Seat)> {
@@ -108,31 +169,37 @@ impl SegmentContext {
     fn look_at(&self, object: &Object, found: &Found<'_>) -> LockInfo {
         let (lock, now) = (found.raw(), self.now_ns());
         let key = lock.key(self);
-        let mut waiting: Vec<_> = self.seated().filter(|(_, seat)| seat.key() == key).collect();
+        let ago = |since_ns: u64| Duration::from_nanos(now.saturating_sub(since_ns));
+        let (stats, words) = (lock.stats(), self.words(object, found));
+        let ownership = Ownership::decode(words.owner);
+        let (owner, is_held) = match ownership {
+            Ok(Ownership::Held(name, _)) => (Some(name), true),
+            Ok(Ownership::Reserved(name)) => (Some(name), false),
+            _ => (None, false),
+        };
+        // Who has just got it may still sit.
+        let waits = |(name, seat): &(Name, &Seat)| seat.key() == key && !(is_held && owner == Some(*name));
+        let mut waiting: Vec<_> = self.seated().filter(waits).collect();
         waiting.sort_by_key(|(_, seat)| seat.ticket());
         let waiter = |(name, seat): (Name, &Seat)| Waiter {
             party: self.party(name),
-            waiting_for: Duration::from_nanos(now.saturating_sub(seat.since_ns())),
+            waiting_for: ago(seat.since_ns()),
         };
-        let readers = match found {
+        let readers: Vec<_> = match found {
             Found::Mutex(_) => Vec::new(),
             Found::RwLock(_) => self.seated().filter(|(_, seat)| seat.reads(key)).collect(),
         };
-        let (ownership, stats) = (lock.ownership(), lock.stats());
-        let owner = match ownership {
-            Ok(Ownership::Held(name, _) | Ownership::Reserved(name)) => Some(name),
-            _ => None,
-        };
-        let is_held = matches!(ownership, Ok(Ownership::Held(..)));
-        let since = stats.held_since_ns.filter(|_| is_held);
+        // 0: nobody has ever looked.
+        let since = stats.held_since_ns.filter(|&since_ns| is_held && since_ns != 0);
         LockInfo {
             object: ObjectInfo::of(self, object),
             ownership,
             owner: owner.map(|name| self.party(name)),
             readers: readers.into_iter().map(|(name, _)| self.party(name)).collect(),
             waiters: waiting.into_iter().map(waiter).collect(),
-            held_for: since.map(|since| Duration::from_nanos(now.saturating_sub(since))),
+            held_for: since.map(ago),
             stats,
+            words,
         }
     }
 }
@@ -158,7 +225,7 @@ impl Segment {
         let mut repaired = Vec::new();
         for (object, found) in cx.robust_locks() {
             let owner = match found.raw().ownership() {
-                Ok(Ownership::Held(name, _)) => Some(name),
+                Ok(Ownership::Held(name, _)) => Some(cx.party(name)),
                 _ => None,
             };
             if found.raw().repair(cx).unwrap_or(false) {

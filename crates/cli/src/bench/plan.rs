@@ -6,6 +6,7 @@ use super::contended::Load;
 use super::figure::{CONTENDED, Figure, UNCONTENDED};
 use super::roster::Competitor;
 use super::uncontended::COLD_LOCKS;
+use crate::torture::Scope;
 
 /// A workload of the literature on locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -29,7 +30,7 @@ pub(super) enum Workload {
 pub(super) enum Job {
     Hot,
     Cold,
-    Contended(Load),
+    Contended(Scope, Load),
 }
 
 /// One setting of a workload: all competitors meet in it.
@@ -58,9 +59,9 @@ impl Workload {
         }
     }
 
-    /// The points, in the order of the tables. W1 is for one thread whatever `threads` says.
-    pub(super) fn points(self, threads: &[u16]) -> Vec<Point> {
-        let idle = Load { threads: 1, steps_inside: 0, pauses_inside: 0, max_steps_outside: 0 };
+    /// The points, in the order of the tables. W1 is for one thread whatever the others say.
+    pub(super) fn points(self, scopes: &[Scope], workers: &[u16]) -> Vec<Point> {
+        let idle = Load { workers: 1, steps_inside: 0, pauses_inside: 0, max_steps_outside: 0 };
         let (loads, pauses): (_, &[u32]) = match self {
             Self::W1 => {
                 let cold = format!("{COLD_LOCKS} locks, each once in random order");
@@ -74,37 +75,58 @@ impl Workload {
             Self::W7 => (idle, &[1, 10, 100, 1000]),
         };
         let loads = pauses.iter().flat_map(|&pauses_inside| {
-            threads.iter().map(move |&threads| Load { threads: threads.into(), pauses_inside, ..loads })
+            workers.iter().map(move |&workers| Load { workers: workers.into(), pauses_inside, ..loads })
         });
-        loads.map(Point::contended).collect()
+        loads.flat_map(|load| scopes.iter().map(move |&scope| Point::contended(scope, load))).collect()
     }
 
     /// What is told of each competitor.
     pub(super) fn figures(self) -> &'static [Figure] {
-        if self == Self::W1 { &UNCONTENDED } else { &CONTENDED }
+        if self.is_contended() { &CONTENDED } else { &UNCONTENDED }
     }
 
-    /// Whether `competitor` can take part.
-    pub(super) fn admits(self, competitor: &Competitor) -> bool {
-        self == Self::W1 || competitor.is_lock
+    /// Whether workers want the same lock.
+    pub(super) fn is_contended(self) -> bool {
+        self != Self::W1
     }
 }
 
 impl Point {
-    fn contended(load: Load) -> Self {
-        let plural = |count, what| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-        let mut name = plural(load.threads, "thread");
-        if let pauses @ 1.. = load.pauses_inside {
-            name = format!("{name}, {} inside", plural(pauses as usize, "pause"));
-        }
-        Self { name, job: Job::Contended(load) }
+    fn contended(scope: Scope, load: Load) -> Self {
+        let workers = match (scope, load.workers) {
+            (Scope::Threads, 1) => "1 thread".to_owned(),
+            (Scope::Processes, 1) => "1 process".to_owned(),
+            (scope, workers) => format!("{workers} {scope}"),
+        };
+        let name = match load.pauses_inside {
+            0 => workers,
+            1 => format!("{workers}, 1 pause inside"),
+            pauses => format!("{workers}, {pauses} pauses inside"),
+        };
+        Self { name, job: Job::Contended(scope, load) }
     }
 
-    /// How many threads take part.
-    pub(super) fn threads(&self) -> usize {
+    /// How many workers take part.
+    pub(super) fn workers(&self) -> usize {
         match self.job {
             Job::Hot | Job::Cold => 1,
-            Job::Contended(load) => load.threads,
+            Job::Contended(_, load) => load.workers,
+        }
+    }
+
+    /// What the workers are.
+    pub(super) fn scope(&self) -> Scope {
+        match self.job {
+            Job::Hot | Job::Cold => Scope::Threads,
+            Job::Contended(scope, _) => scope,
+        }
+    }
+
+    /// Whether `competitor` can take part.
+    pub(super) fn admits(&self, competitor: &Competitor) -> bool {
+        match self.job {
+            Job::Hot | Job::Cold => true,
+            Job::Contended(scope, _) => competitor.can_meet(scope),
         }
     }
 }

@@ -18,8 +18,8 @@ pub(super) struct Spin(UnsafeCell<libc::pthread_spinlock_t>);
 // SAFETY: made to be used by many threads.
 unsafe impl Sync for Spin {}
 
-// SAFETY: a lock, by POSIX.
-unsafe impl Bare for Spin {
+// SAFETY: a lock, by POSIX, and process-shared.
+unsafe impl<C> Bare<C> for Spin {
     fn new() -> Self {
         Self(UnsafeCell::new(0))
     }
@@ -30,13 +30,13 @@ unsafe impl Bare for Spin {
     }
 
     #[inline]
-    fn acquire(&self) {
+    fn acquire(&self, _cx: &C) {
         // SAFETY: initialised by `settle`.
         check(unsafe { libc::pthread_spin_lock(self.0.get()) });
     }
 
     #[inline]
-    unsafe fn release(&self) {
+    unsafe fn release(&self, _cx: &C) {
         // SAFETY: the caller owns the lock.
         check(unsafe { libc::pthread_spin_unlock(self.0.get()) });
     }
@@ -48,8 +48,8 @@ pub(super) struct Mutex<const ROBUST: bool>(UnsafeCell<MaybeUninit<libc::pthread
 // SAFETY: made to be used by many threads.
 unsafe impl<const ROBUST: bool> Sync for Mutex<ROBUST> {}
 
-// SAFETY: a lock, by POSIX.
-unsafe impl<const ROBUST: bool> Bare for Mutex<ROBUST> {
+// SAFETY: a lock, by POSIX, and process-shared.
+unsafe impl<C, const ROBUST: bool> Bare<C> for Mutex<ROBUST> {
     fn new() -> Self {
         Self(UnsafeCell::new(MaybeUninit::zeroed()))
     }
@@ -72,13 +72,13 @@ unsafe impl<const ROBUST: bool> Bare for Mutex<ROBUST> {
     }
 
     #[inline]
-    fn acquire(&self) {
+    fn acquire(&self, _cx: &C) {
         // SAFETY: initialised by `settle`.
         check(unsafe { libc::pthread_mutex_lock(self.0.get().cast()) });
     }
 
     #[inline]
-    unsafe fn release(&self) {
+    unsafe fn release(&self, _cx: &C) {
         // SAFETY: the caller owns the lock.
         check(unsafe { libc::pthread_mutex_unlock(self.0.get().cast()) });
     }

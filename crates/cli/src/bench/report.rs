@@ -9,6 +9,7 @@ use super::figure::{Figure, Sample, Shown, Source, Unit};
 use super::machine::Machine;
 use super::plan::{Point, Workload};
 use super::roster::Competitor;
+use super::versus::Versus;
 use crate::stats::{Spread, ratios};
 
 /// All that was measured.
@@ -20,6 +21,8 @@ pub(super) struct Report {
     /// The run was ended before its time: what is here is of whole rounds.
     pub(super) interrupted: bool,
     pub(super) workloads: Vec<(Workload, Vec<Measured>)>,
+    /// Where its rivals took part.
+    pub(super) versus: Option<Versus>,
 }
 
 /// A point, and what every competitor did there.
@@ -37,28 +40,33 @@ impl Measured {
         match figure.source {
             Source::Measured(key) => Spread::of(&self.values(index, key)),
             Source::Ratio { of, to } => {
-                let reference = self.field.iter().position(|competitor| competitor.name == to)?;
+                let reference = self.position(to)?;
                 Spread::of(&ratios(&self.values(index, of), &self.values(reference, of)))
             }
         }
     }
 
-    fn values(&self, index: usize, key: &str) -> Vec<f64> {
+    /// Where in the field the lock `name` is.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.field.iter().position(|competitor| competitor.name == name)
+    }
+
+    /// What the competitor at `index` did in each round.
+    pub(super) fn values(&self, index: usize, key: &str) -> Vec<f64> {
         self.rounds.iter().filter_map(|samples| samples[index].get(key).copied()).collect()
     }
 
     fn table(&self, figures: &[Figure]) -> Table {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING);
-        let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-        let headings = figures.iter().map(|figure| right(figure.heading.to_owned()));
+        let mut table = plain_table();
+        let headings = figures.iter().map(|figure| right(figure.heading));
         table.set_header([Cell::new("lock")].into_iter().chain(headings));
         for (index, competitor) in self.field.iter().enumerate() {
             let figures = figures.iter().map(|figure| {
                 let text = self.spread(index, figure).map(|spread| figure.shown.write(spread, figure.unit));
                 right(text.unwrap_or_else(|| "-".to_owned()))
             });
-            table.add_row([Cell::new(competitor.name)].into_iter().chain(figures));
+            let name = competitor.title(self.point.scope());
+            table.add_row([Cell::new(name)].into_iter().chain(figures));
         }
         table
     }
@@ -66,7 +74,7 @@ impl Measured {
     fn json(&self, figures: &[Figure]) -> Value {
         let contestants = self.field.iter().enumerate().map(|(index, competitor)| {
             let mut object = Map::new();
-            object.insert("lock".to_owned(), competitor.name.into());
+            object.insert("lock".to_owned(), competitor.title(self.point.scope()).into());
             for figure in figures {
                 object.insert(figure.key.to_owned(), json!(self.spread(index, figure)));
             }
@@ -74,15 +82,28 @@ impl Measured {
         });
         json!({
             "point": self.point.name,
-            "threads": self.point.threads(),
+            "scope": self.point.scope(),
+            "workers": self.point.workers(),
             "rounds": self.rounds.len(),
             "contestants": contestants.collect::<Vec<_>>(),
         })
     }
 }
 
+/// A table without lines.
+pub(super) fn plain_table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table
+}
+
+/// A cell for a figure.
+pub(super) fn right(text: impl ToString) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
+}
+
 impl Shown {
-    fn write(&self, spread: Spread, unit: Unit) -> String {
+    pub(super) fn write(&self, spread: Spread, unit: Unit) -> String {
         let Spread { median, min, max } = spread;
         match self {
             Self::Median => unit.write(median, &[]),
@@ -110,6 +131,7 @@ impl Report {
             "duration_ms": self.duration_ms,
             "interrupted": self.interrupted,
             "workloads": workloads.collect::<Vec<_>>(),
+            "versus": self.versus,
         })
     }
 }
@@ -124,6 +146,9 @@ impl fmt::Display for Report {
                 writeln!(f, "{}", point.table(workload.figures()))?;
             }
         }
+        if let Some(versus) = &self.versus {
+            writeln!(f, "\n{versus}")?;
+        }
         Ok(())
     }
 }
@@ -133,12 +158,13 @@ mod tests {
     use super::super::figure::{CONTENDED, OPS_PER_S};
     use super::super::roster::ROSTER;
     use super::*;
+    use crate::torture::Scope;
 
     fn measured(names: [&str; 2], rounds: &[[f64; 2]]) -> Measured {
         let field = names.map(|name| ROSTER.iter().find(|competitor| competitor.name == name).unwrap());
         let samples = |values: &[f64; 2]| values.map(|value| Sample::from([(OPS_PER_S, value)])).to_vec();
         Measured {
-            point: Workload::W2.points(&[2]).remove(0),
+            point: Workload::W2.points(&[Scope::Threads], &[2]).remove(0),
             field: field.to_vec(),
             rounds: rounds.iter().map(samples).collect(),
         }

@@ -1,66 +1,83 @@
-//! `crosslock inspect`: who is in a segment, and what its locks say; reads only.
+//! `crosslock inspect`: who is in a segment, who has its locks, and who waits for them; reads only.
 
-use core::fmt;
+use core::time::Duration;
 
-use crosslock::crosslock_core::{CpuId, Event, LockType, QWord};
-use crosslock::{Liveness, ObjectInfo, Participant, Segment};
-use serde_json::{Map, Value, json};
+use anyhow::bail;
+use crosslock::{Liveness, LockInfo, ObjectInfo, Participant, Segment};
 
-use super::{human, table};
+use super::spin::{State, last_waiter};
+use super::{detail, human, json, print, robust, table};
+use crate::duration::parse_duration;
 use crate::exit::Verdict;
-use crate::kind::{LockKind, with_lock};
 
-/// Show what is in a segment: participants, objects, and each lock's word decoded
+/// Show who has the locks of a segment, whether they live, and who waits
 ///
-/// Maps the segment read-only: nothing in it is disturbed.
+/// Maps the segment read-only: nothing in it is disturbed. How long a lock has been held is known from when somebody
+/// first waited for it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct InspectArgs {
-    /// Its name
+    /// The segment's name
     name: String,
+    /// Only this object, with its words
+    object: Option<String>,
+    /// Mark locks that are held for so long
+    #[arg(long, default_value = "1s", value_parser = parse_duration)]
+    long: Duration,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
+/// What there was when somebody looked.
+pub(super) struct Found<'a> {
+    pub(super) name: &'a str,
+    pub(super) long: Duration,
+    pub(super) segment: Segment,
+    pub(super) participants: Vec<Participant>,
+    pub(super) objects: Vec<ObjectInfo>,
+    pub(super) locks: Vec<LockInfo>,
+}
+
+impl Found<'_> {
+    /// The robust lock that the object is, if it is one.
+    pub(super) fn lock(&self, object: &ObjectInfo) -> Option<&LockInfo> {
+        self.locks.iter().find(|lock| lock.object.offset == object.offset)
+    }
+
+    /// The last waiter of a spin lock, where it says so.
+    pub(super) fn last_waiter(&self, object: &ObjectInfo) -> Option<&Participant> {
+        let cpu = last_waiter(object)?;
+        self.participants.iter().find(|participant| participant.slot == cpu)
+    }
+}
+
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<Verdict> {
     let segment = Segment::open_read_only(&args.name)?;
-    let participants = segment.participants()?;
-    let objects = segment.objects();
-    if args.json {
-        let object = as_json(&args.name, &segment, &participants, &objects)?;
-        println!("{object}");
-    } else {
-        print_for_people(&args.name, &segment, &participants, &objects)?;
+    let (participants, objects, locks) = (segment.participants()?, segment.objects(), segment.locks());
+    let found = Found { name: &args.name, long: args.long, segment, participants, objects, locks };
+    let object = args.object.as_deref().map(|name| find(&found, name)).transpose()?;
+    match (object, args.json) {
+        (Some(object), true) => print(json::object(&found, object))?,
+        (Some(object), false) => print(detail::text(&found, object))?,
+        (None, true) => print(json::segment(&found)?)?,
+        (None, false) => print_for_people(&found)?,
     }
     Ok(Verdict::Good)
 }
 
-/// What a lock of that kind says; `None` where it is no lock that this program knows.
-struct State(fn(u32, &mut fmt::Formatter<'_>) -> fmt::Result, u32);
-
-impl State {
-    fn of(object: &ObjectInfo) -> Option<Self> {
-        let named = |kind: &&LockKind| with_lock!(kind, L => L::NAME) == object.ty.kind.to_string();
-        let kind = LockKind::FAMILY.iter().find(named)?;
-        with_lock!(kind, L => Some(Self(L::describe, object.word)))
+fn find<'a>(found: &'a Found<'_>, name: &str) -> anyhow::Result<&'a ObjectInfo> {
+    if let Some(object) = found.objects.iter().find(|object| object.name == name) {
+        return Ok(object);
     }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (self.0)(self.1, f)
+    if found.objects.is_empty() {
+        bail!("{} has no object {name:?}, and no other", found.name);
     }
+    let names: Vec<_> = found.objects.iter().take(20).map(|object| object.name.as_str()).collect();
+    let more = if found.objects.len() > names.len() { ", ..." } else { "" };
+    bail!("{} has no object {name:?}; it has {}{more}", found.name, names.join(", "));
 }
 
-/// The last waiter, where the lock is one that names it.
-fn last_waiter(object: &ObjectInfo) -> Option<CpuId> {
-    let kind = object.ty.kind.to_string();
-    let has_tail = kind == "qspinlock" || kind == "pvqspinlock";
-    let tail = has_tail.then(|| QWord::from_bits(object.word).tail().ok().flatten()).flatten();
-    tail.map(|node| node.cpu())
-}
-
-fn liveness(participant: &Participant) -> &'static str {
+pub(super) fn liveness(participant: &Participant) -> &'static str {
     match participant.liveness {
         Liveness::Alive => "alive",
         Liveness::Dead => "dead",
@@ -68,111 +85,91 @@ fn liveness(participant: &Participant) -> &'static str {
     }
 }
 
-fn uuid(segment: &Segment) -> String {
+pub(super) fn uuid(segment: &Segment) -> String {
     segment.uuid().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn print_for_people(
-    name: &str,
-    segment: &Segment,
-    participants: &[Participant],
-    objects: &[ObjectInfo],
-) -> anyhow::Result<()> {
+fn print_for_people(found: &Found<'_>) -> anyhow::Result<()> {
+    let Found { name, segment, participants, .. } = found;
     let (used, heap) = (human(segment.heap_used()? as u64), human(segment.heap_size() as u64));
-    println!("segment {name}, {}, uuid {}", human(segment.size() as u64), uuid(segment));
-    println!("heap {used} of {heap}; {} of {} participants", participants.len(), segment.slots());
-    if !objects.is_empty() {
-        let mut rows = table::new(["OBJECT", "KIND", "BYTES", "OFFSET", "WORD", "STATE"]);
-        for object in objects {
-            let ObjectInfo { name, ty, offset, word, .. } = object;
-            let mut state = State::of(object).map(|state| state.to_string()).unwrap_or_default();
-            let waiter = last_waiter(object)
-                .and_then(|cpu| participants.iter().find(|participant| participant.slot == cpu));
-            if let Some(Participant { pid, tid, .. }) = waiter {
-                state += &format!("; last waiter pid {pid} tid {tid}");
-            }
-            let (kind, size) = (ty.kind.to_string(), ty.size.to_string());
-            rows.add_row([name, &kind, &size, &format!("{offset:#x}"), &format!("{word:#010x}"), &state]);
-        }
-        println!("\n{}", table::show(&rows));
+    print(format_args!("segment {name}, {}, uuid {}", human(segment.size() as u64), uuid(segment)))?;
+    let dead = participants.iter().filter(|participant| participant.liveness != Liveness::Alive).count();
+    let dead = if dead > 0 { format!(", {dead} of them dead") } else { String::new() };
+    print(format_args!(
+        "heap {used} of {heap}; {} of {} participants{dead}",
+        participants.len(),
+        segment.slots()
+    ))?;
+    print_locks(found)?;
+    print_objects(found)?;
+    print_participants(participants)
+}
+
+/// The robust locks, and who stands behind each.
+fn print_locks(found: &Found<'_>) -> anyhow::Result<()> {
+    if found.locks.is_empty() {
+        return Ok(());
     }
-    if !participants.is_empty() {
-        let mut rows = table::new(["CPU", "PID", "TID", "NAME", "STATE", "WAITS IN", "EVENTS"]);
-        for participant in participants {
-            let Participant { slot, pid, tid, name, depth, .. } = participant;
-            let numbers = [slot.index().to_string(), pid.to_string(), tid.to_string()];
-            let [slot, pid, tid] = &numbers;
-            let events: Vec<_> = events(participant).map(|(name, count)| format!("{name} {count}")).collect();
-            rows.add_row([
-                slot,
-                pid,
-                tid,
-                name,
-                liveness(participant),
-                &format!("{depth} queues"),
-                &events.join(", "),
-            ]);
-        }
-        println!("\n{}", table::show(&rows));
+    let mut rows = table::new(["LOCK", "KIND", "WAITERS", "STATE"]);
+    for lock in &found.locks {
+        let (kind, waiters) = (lock.object.ty.kind.to_string(), lock.waiters.len().to_string());
+        let long = if robust::is_long(lock, found.long) { "  LONG" } else { "" };
+        rows.add_row([&lock.object.name, &kind, &waiters, &(robust::state(lock) + long)]);
+    }
+    print(format_args!("\n{}", table::show(&rows)))?;
+    for lines in found.locks.iter().map(robust::queue).filter(|lines| !lines.is_empty()) {
+        print(format_args!("\n{}", lines.join("\n")))?;
     }
     Ok(())
 }
 
-/// The events that happened, the sums of nanoseconds left out.
-fn events(participant: &Participant) -> impl Iterator<Item = (&'static str, u64)> {
-    let sums = [Event::PvLatencyKick, Event::PvLatencyWake];
-    let counted = Event::ALL.iter().filter(move |event| !sums.contains(event));
-    counted.map(|event| (event.name(), participant.counters[event.index()])).filter(|&(_, count)| count != 0)
+/// Spin locks, and what is no lock.
+fn print_objects(found: &Found<'_>) -> anyhow::Result<()> {
+    let mut others = found.objects.iter().filter(|object| found.lock(object).is_none()).peekable();
+    if others.peek().is_none() {
+        return Ok(());
+    }
+    let mut rows = table::new(["OBJECT", "KIND", "BYTES", "OFFSET", "WORD", "STATE"]);
+    for object in others {
+        let ObjectInfo { name, ty, offset, word, .. } = object;
+        let state = spin_state(found, object).unwrap_or_default();
+        let (kind, size) = (ty.kind.to_string(), ty.size.to_string());
+        rows.add_row([name, &kind, &size, &format!("{offset:#x}"), &format!("{word:#010x}"), &state]);
+    }
+    print(format_args!("\n{}", table::show(&rows)))?;
+    Ok(())
 }
 
-fn as_json(
-    name: &str,
-    segment: &Segment,
-    participants: &[Participant],
-    objects: &[ObjectInfo],
-) -> anyhow::Result<Value> {
-    let objects: Vec<_> = objects
-        .iter()
-        .map(|object| {
-            json!({
-                "name": object.name,
-                "kind": object.ty.kind.to_string(),
-                "size": object.ty.size,
-                "fingerprint": object.ty.fingerprint,
-                "offset": object.offset,
-                "word": object.word,
-                "state": State::of(object).map(|state| state.to_string()),
-                "last_waiter": last_waiter(object).map(CpuId::index),
-            })
-        })
-        .collect();
-    let participants: Vec<_> = participants
-        .iter()
-        .map(|participant| {
-            let events: Map<String, Value> =
-                events(participant).map(|(name, count)| (name.to_owned(), count.into())).collect();
-            json!({
-                "cpu": participant.slot.index(),
-                "incarnation": participant.incarnation,
-                "pid": participant.pid,
-                "tid": participant.tid,
-                "name": participant.name,
-                "state": liveness(participant),
-                "registered_ns": participant.registered_ns,
-                "queues": participant.depth,
-                "events": events,
-            })
-        })
-        .collect();
-    Ok(json!({
-        "name": name,
-        "uuid": uuid(segment),
-        "size": segment.size(),
-        "heap_used": segment.heap_used()?,
-        "heap_size": segment.heap_size(),
-        "slots": segment.slots(),
-        "temporary": segment.is_temporary(),
-        "objects": objects,
-        "participants": participants,
-    }))
+/// What a spin lock says, its last waiter named.
+pub(super) fn spin_state(found: &Found<'_>, object: &ObjectInfo) -> Option<String> {
+    let state = State::of(object)?.to_string();
+    Some(match found.last_waiter(object) {
+        Some(Participant { pid, tid, .. }) => format!("{state}; last waiter pid {pid} tid {tid}"),
+        None => state,
+    })
+}
+
+fn print_participants(participants: &[Participant]) -> anyhow::Result<()> {
+    if participants.is_empty() {
+        return Ok(());
+    }
+    let mut rows = table::new(["CPU", "PID", "TID", "NAME", "STATE", "WAITS IN", "EVENTS"]);
+    for participant in participants {
+        let Participant { slot, pid, tid, name, depth, .. } = participant;
+        let numbers = [slot.index().to_string(), pid.to_string(), tid.to_string()];
+        let [slot, pid, tid] = &numbers;
+        let events: Vec<_> =
+            json::events(participant).map(|(name, count)| format!("{name} {count}")).collect();
+        rows.add_row([
+            slot,
+            pid,
+            tid,
+            name,
+            liveness(participant),
+            &format!("{depth} queues"),
+            &events.join(", "),
+        ]);
+    }
+    print(format_args!("\n{}", table::show(&rows)))?;
+    Ok(())
 }

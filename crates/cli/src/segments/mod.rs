@@ -1,16 +1,34 @@
-//! `crosslock create | ls | inspect | rm`: segments and what is in them.
+//! `crosslock create | ls | inspect | repair | unlock | rm`: segments and what is in them.
 
+mod detail;
 mod inspect;
+pub(crate) mod json;
+pub(crate) mod people;
+mod repair;
+pub(crate) mod robust;
 mod size;
+pub(crate) mod spin;
 mod table;
+pub(crate) mod time;
+mod unlock;
+
+use core::fmt;
+use std::io::{self, Write};
 
 use anyhow::bail;
 use crosslock::{Options, Segment};
 use serde::Serialize;
 
 pub(crate) use self::inspect::{InspectArgs, run as inspect};
+pub(crate) use self::repair::{RepairArgs, run as repair};
 use self::size::{human, parse_size};
+pub(crate) use self::unlock::{UnlockArgs, run as unlock};
 use crate::exit::Verdict;
+
+/// Prints a line, and tells if nobody reads it any more.
+pub(crate) fn print(line: impl fmt::Display) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{line}")
+}
 
 /// Create an empty segment
 #[derive(Clone, Debug, clap::Args)]
@@ -67,7 +85,7 @@ pub(crate) fn create(args: &CreateArgs) -> anyhow::Result<Verdict> {
         .objects(args.objects)
         .heap_size(args.size)
         .create(&args.name)?;
-    println!("created {}, {}", args.name, human(segment.size() as u64));
+    print(format_args!("created {}, {}", args.name, human(segment.size() as u64)))?;
     Ok(Verdict::Good)
 }
 
@@ -115,20 +133,22 @@ impl Listed {
 pub(crate) fn ls(args: &LsArgs) -> anyhow::Result<Verdict> {
     let listed: Vec<_> = Options::new().list()?.into_iter().filter_map(Listed::new).collect();
     if args.json {
-        println!("{}", serde_json::to_string(&listed)?);
+        print(serde_json::to_string(&listed)?)?;
         return Ok(Verdict::Good);
     }
     let mut table = table::new(["NAME", "SIZE", "STATE", "PARTICIPANTS", "OBJECTS"]);
     for Listed { name, size, state, participants, objects, .. } in &listed {
         table.add_row([name, &human(*size), *state, &participants.to_string(), &objects.to_string()]);
     }
-    println!("{}", table::show(&table));
+    print(table::show(&table))?;
     for error in listed.iter().filter_map(|segment| segment.error.as_deref()) {
-        println!("unusable: {error}");
+        print(format_args!("unusable: {error}"))?;
     }
     let stale = listed.iter().filter(|segment| segment.state == "stale").count();
     if stale > 0 {
-        println!("{stale} stale: left by a command that was killed; `crosslock rm --stale` clears them");
+        print(format_args!(
+            "{stale} stale: left by a command that was killed; `crosslock rm --stale` clears them"
+        ))?;
     }
     Ok(Verdict::Good)
 }
@@ -141,13 +161,13 @@ pub(crate) fn rm(args: &RmArgs) -> anyhow::Result<Verdict> {
             bail!("{name} is attached by a running process; end that one, or remove the name with --force");
         }
         Segment::remove(name)?;
-        println!("removed {name}");
+        print(format_args!("removed {name}"))?;
     }
     if args.stale {
         let options = Options::new();
         for name in options.list()? {
             match options.remove_stale(&name) {
-                Ok(true) => println!("removed {name}"),
+                Ok(true) => print(format_args!("removed {name}"))?,
                 Ok(false) => {}
                 Err(error) => eprintln!("crosslock: {error}"),
             }

@@ -1,42 +1,48 @@
-//! `crosslock torture`: does a lock exclude, on this machine?
+//! `crosslock torture`: does a lock exclude, on this machine, also while those who use it are killed?
 
 mod arena;
 mod busted;
+mod kill;
+mod lock;
 mod processes;
+mod pthread;
 mod report;
+mod subject;
 mod worker;
 
 use std::fmt;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::ValueEnum;
-use crosslock::{Options, Segment, SegmentContext};
-use crosslock_core::RawLock;
+use crosslock::{Options, Segment};
 use serde::Serialize;
 
 pub(crate) use self::busted::Busted;
+use self::kill::Rate;
+use self::lock::{Lock, with_subject};
 pub(crate) use self::processes::{WorkerArgs, run_worker};
 use self::report::Report;
+use self::subject::Subject;
 use self::worker::{Load, Tally};
 use crate::child::Handle;
 use crate::duration::parse_duration;
 use crate::exit::Verdict;
 use crate::interrupt::Interrupt;
-use crate::kind::{LockKind, with_lock};
 use crate::progress;
 
 /// Let workers fight for one lock, and see whether it ever lets two in
 ///
 /// Each worker takes the lock, changes data that cannot be changed by two at once without a trace, and gives
-/// it up, with random short and now and then long holds. Exit status 1 if exclusion failed or a worker got
-/// stuck.
+/// it up, with random short and now and then long holds. With --kill, workers are killed at any moment, and replaced; who
+/// gets the lock of a dead owner puts the data in order and goes on. Exit status 1 if exclusion failed or a worker
+/// got stuck.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// The lock
-    #[arg(long, value_enum, default_value = "pvqspinlock", value_name = "KIND")]
-    lock: LockKind,
+    #[arg(long, value_enum, default_value = "robust", value_name = "KIND")]
+    lock: Lock,
     /// What the workers are
     #[arg(long, value_enum, default_value = "threads")]
     scope: Scope,
@@ -46,9 +52,16 @@ pub(crate) struct Args {
     /// How long: 500ms, 5s, 2m
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
     duration: Duration,
-    /// Mean length of a critical section, in pauses
-    #[arg(long, default_value_t = 20, value_name = "N")]
-    cs: u32,
+    /// Kill so many workers per second, at random: 100/s
+    ///
+    /// Needs --scope processes and a lock that survives it. The robust lock takes turns of a second with the robust
+    /// pthread mutex, each with its own workers and data, so that how fast they recover can be compared: it takes twice
+    /// as long as --duration says.
+    #[arg(long, value_name = "RATE", conflicts_with = "join")]
+    kill: Option<Rate>,
+    /// Mean length of a critical section, in pauses [default: 20, with --kill 200]
+    #[arg(long, value_name = "N")]
+    cs: Option<u32>,
     /// Mean time between critical sections, in pauses
     #[arg(long, default_value_t = 20, value_name = "N")]
     ncs: u32,
@@ -97,7 +110,7 @@ struct Place {
 }
 
 impl Place {
-    fn new<L: RawLock<SegmentContext>>(args: &Args) -> anyhow::Result<Self> {
+    fn new<S: Subject>(args: &Args) -> anyhow::Result<Self> {
         let participants = u32::try_from(arena::PARTICIPANTS)?;
         let options = Options::new().temporary(true).participants(participants);
         let (segment, created) = match &args.segment {
@@ -106,14 +119,13 @@ impl Place {
             // Without a name: it goes with its last user, however that one ends.
             None => (options.create_memfd("torture")?, None),
         };
+        let place = Self { segment, created };
         if args.join {
-            segment
-                .open_spin_mutex::<arena::Words, L>(arena::NAME)
-                .context("nobody tortures that lock there")?;
+            S::open(&place.segment)?
         } else {
-            segment.spin_mutex::<arena::Words, L>(arena::NAME, arena::new())?;
-        }
-        Ok(Self { segment, created })
+            S::create(&place.segment)?
+        };
+        Ok(place)
     }
 }
 
@@ -128,11 +140,21 @@ impl Drop for Place {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
-    let (kind, choice) = args.lock.resolve(args.workers, args.nopvspin);
-    if let Some(choice) = choice {
-        eprintln!("crosslock: {choice}");
+    let lock = match args.lock {
+        Lock::Spin(kind) => {
+            let (kind, choice) = kind.resolve(args.workers, args.nopvspin);
+            if let Some(choice) = choice {
+                eprintln!("crosslock: {choice}");
+            }
+            Lock::Spin(kind)
+        }
+        lock => lock,
+    };
+    let args = Args { lock, ..args.clone() };
+    if let Some(rate) = args.kill {
+        return with_subject!(lock, S => kill::run::<S>(&args, rate));
     }
-    let report = with_lock!(kind, L => torture::<L>(args, kind))?;
+    let report = with_subject!(lock, S => torture::<S>(&args))?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -141,35 +163,32 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
     Ok(report.verdict())
 }
 
-fn torture<L>(args: &Args, kind: LockKind) -> anyhow::Result<Report>
-where
-    L: RawLock<SegmentContext> + 'static,
-{
+fn torture<S: Subject + 'static>(args: &Args) -> anyhow::Result<Report> {
     let interrupt = Interrupt::install()?;
-    let place = Place::new::<L>(args)?;
+    let place = Place::new::<S>(args)?;
     let segment = &place.segment;
     let before = segment.counters();
     let workers = match args.scope {
-        Scope::Threads => start_threads::<L>(args, segment, &interrupt)?,
-        Scope::Processes => processes::start(args, kind, segment)?,
+        Scope::Threads => start_threads::<S>(args, segment, &interrupt)?,
+        Scope::Processes => processes::start(args, segment)?,
     };
     let (tallies, stuck) = workers.collect(args, &interrupt)?;
 
-    let lost_updates = if stuck == 0 {
-        let mutex = segment.open_spin_mutex::<arena::Words, L>(arena::NAME)?;
-        let guard = mutex.lock()?;
-        arena::Inside::new(&guard).lost_updates()
-    } else {
-        0
+    let subject = S::open(segment)?;
+    let lost_updates = match stuck {
+        0 => subject.enter(|arena| arena.repair(None), |arena| arena.lost_updates())?,
+        _ => 0,
     };
     let events = report::events(&before, &segment.counters());
-    Report::new((L::NAME, args.scope), &tallies, stuck, lost_updates, events)
+    let wrong = (subject.arena().violations(), lost_updates);
+    Report::new((S::NAME, args.scope), &tallies, stuck, wrong, events)
 }
 
 impl Args {
     fn load(&self, worker: u32) -> Load {
         let seed = self.seed.wrapping_mul(1_000_003).wrapping_add(u64::from(worker));
-        Load { duration: self.duration, cs: self.cs, ncs: self.ncs, seed }
+        let cs = self.cs.unwrap_or(if self.kill.is_some() { 200 } else { 20 });
+        Load { cs, ncs: self.ncs, seed }
     }
 }
 
@@ -180,17 +199,20 @@ struct Workers {
     handles: Vec<Handle>,
 }
 
-fn start_threads<L>(args: &Args, segment: &Segment, interrupt: &Interrupt) -> anyhow::Result<Workers>
-where
-    L: RawLock<SegmentContext> + 'static,
-{
+fn start_threads<S: Subject + 'static>(
+    args: &Args,
+    segment: &Segment,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Workers> {
     let (sender, results) = mpsc::channel();
     for worker in 0..args.workers {
         let (sender, segment, interrupt) = (sender.clone(), segment.clone(), interrupt.clone());
-        let load = args.load(worker);
+        let (load, duration) = (args.load(worker), args.duration);
         std::thread::Builder::new().name(format!("worker {worker}")).spawn(move || {
             // Nobody listens any more only if this worker was given up as stuck.
-            let _ = sender.send(worker::run::<L>(&segment, load, &interrupt));
+            let _ = sender.send(worker::run::<S>(&segment, 0, load, |_, passed| {
+                passed >= duration || interrupt.is_raised()
+            }));
         })?;
     }
     Ok(Workers { results, handles: Vec::new() })

@@ -64,7 +64,7 @@ impl Report {
         (lock, scope): (&'static str, Scope),
         tallies: &[Tally],
         stuck: usize,
-        lost_updates: u64,
+        (violations, lost_updates): (u64, u64),
         events: Map<String, Value>,
     ) -> anyhow::Result<Self> {
         let mut waits = Histogram::new(3)?;
@@ -72,7 +72,6 @@ impl Report {
             waits.add(&tally.waits)?;
         }
         let acquisitions = tallies.iter().map(|tally| tally.acquisitions).sum();
-        let violations = tallies.iter().map(|tally| tally.violations).sum();
         let shares: Vec<_> = tallies.iter().map(|tally| tally.acquisitions as f64).collect();
         let elapsed = tallies.iter().map(|tally| tally.elapsed).max().unwrap_or(Duration::ZERO).as_secs_f64();
         let verdict = match (violations, lost_updates, stuck) {

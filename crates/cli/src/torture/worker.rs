@@ -3,22 +3,20 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use crosslock::{Segment, SegmentContext};
-use crosslock_core::RawLock;
+use crosslock::Segment;
 use crosslock_core::primitive::spin_hint;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::arena::{self, Inside};
-use crate::interrupt::Interrupt;
+use super::arena::Visitor;
+use super::subject::Subject;
 use crate::prng::Prng;
 
 /// What a worker shall do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
-    pub(crate) duration: Duration,
     /// Mean pauses inside.
     pub(crate) cs: u32,
     /// Mean pauses outside.
@@ -30,7 +28,6 @@ pub(crate) struct Load {
 #[derive(Debug)]
 pub(crate) struct Tally {
     pub(crate) acquisitions: u64,
-    pub(crate) violations: u64,
     pub(crate) cpu: Duration,
     pub(crate) elapsed: Duration,
     /// Waits for the lock, in nanoseconds.
@@ -51,26 +48,33 @@ fn section(random: &mut Prng, mean: u32) -> u32 {
     about(random, mean).saturating_mul(factor)
 }
 
-/// Runs in the calling thread, as a participant of `segment`.
-pub(crate) fn run<L: RawLock<SegmentContext>>(
+/// Runs in the calling thread, as a participant of `segment`, until `is_over` says so, which is told the time that has
+/// passed. With a `serial` number other than 0 it may be killed.
+pub(crate) fn run<S: Subject>(
     segment: &Segment,
+    serial: usize,
     load: Load,
-    interrupt: &Interrupt,
+    is_over: impl Fn(&S, Duration) -> bool,
 ) -> anyhow::Result<Tally> {
-    let mutex = segment.open_spin_mutex::<arena::Words, L>(arena::NAME)?;
-    let me = segment.register().context("a worker needs a participant slot")?.index();
+    let subject = S::open(segment)?;
+    let slot = segment.register().context("a worker needs a participant slot")?.index();
+    let me = Visitor { slot, serial };
     let mut random = Prng::seeded(load.seed);
     let mut waits = Histogram::new(3)?;
-    let (mut acquisitions, mut violations) = (0, 0);
+    let mut acquisitions = 0;
     let (cpu, start) = (thread_cpu(), Instant::now());
     let mut now = start;
-    while now - start < load.duration && !interrupt.is_raised() {
+    while !is_over(&subject, now - start) {
         let (pauses, pause) = (section(&mut random, load.cs), about(&mut random, load.ncs));
         let asked = Instant::now();
-        let guard = mutex.lock()?;
-        now = Instant::now();
-        violations += Inside::new(&guard).visit(me, pauses);
-        guard.unlock()?;
+        now = subject.enter(
+            |arena| arena.repair(Some(monotonic_ns())),
+            |arena| {
+                let now = Instant::now();
+                arena.visit(me, pauses);
+                now
+            },
+        )?;
         acquisitions += 1;
         waits.record(u64::try_from((now - asked).as_nanos()).unwrap_or(u64::MAX))?;
         for _ in 0..pause {
@@ -78,7 +82,13 @@ pub(crate) fn run<L: RawLock<SegmentContext>>(
         }
     }
     let cpu = thread_cpu().saturating_sub(cpu);
-    Ok(Tally { acquisitions, violations, cpu, elapsed: start.elapsed(), waits })
+    Ok(Tally { acquisitions, cpu, elapsed: start.elapsed(), waits })
+}
+
+/// On the clock that all processes share.
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs().wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec.unsigned_abs())
 }
 
 fn thread_cpu() -> Duration {
@@ -89,7 +99,6 @@ fn thread_cpu() -> Duration {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Message {
     acquisitions: u64,
-    violations: u64,
     cpu: Duration,
     elapsed: Duration,
     waits: Vec<u8>,
@@ -97,15 +106,15 @@ pub(crate) struct Message {
 
 impl Tally {
     pub(crate) fn to_message(&self) -> anyhow::Result<Message> {
-        let Self { acquisitions, violations, cpu, elapsed, ref waits } = *self;
+        let Self { acquisitions, cpu, elapsed, ref waits } = *self;
         let mut bytes = Vec::new();
         V2Serializer::new().serialize(waits, &mut bytes)?;
-        Ok(Message { acquisitions, violations, cpu, elapsed, waits: bytes })
+        Ok(Message { acquisitions, cpu, elapsed, waits: bytes })
     }
 
     pub(crate) fn from_message(message: &Message) -> anyhow::Result<Self> {
-        let Message { acquisitions, violations, cpu, elapsed, ref waits } = *message;
+        let Message { acquisitions, cpu, elapsed, ref waits } = *message;
         let waits = Deserializer::new().deserialize(&mut waits.as_slice())?;
-        Ok(Self { acquisitions, violations, cpu, elapsed, waits })
+        Ok(Self { acquisitions, cpu, elapsed, waits })
     }
 }

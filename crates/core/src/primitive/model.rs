@@ -3,13 +3,14 @@
 //! They live below the algorithms, so that the source that is checked stays the one that ships. Each test
 //! thread has its own.
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 
 #[cfg(loom)]
 use loom::thread as imp;
 #[cfg(shuttle)]
 use shuttle::thread as imp;
 use std::boxed::Box;
+use std::vec::Vec;
 
 use super::Ordering;
 
@@ -24,7 +25,8 @@ pub enum Fault {
 
 std::thread_local! {
     static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
-    static VICTIM: Cell<Option<(imp::ThreadId, u32)>> = const { Cell::new(None) };
+    /// Who is to die, and after how many steps.
+    static SENTENCES: RefCell<Vec<(imp::ThreadId, u32)>> = const { RefCell::new(Vec::new()) };
     static SPINS: Cell<u32> = const { Cell::new(u32::MAX) };
 }
 
@@ -46,40 +48,44 @@ pub fn bound_spins(spins: u32) {
 pub struct Death;
 
 /// The calling thread of the model dies before the atomic operation or fence that comes after `steps` more of them: it
-/// unwinds with [`Death`], and writes nothing any more. Every execution has one victim at most.
+/// unwinds with [`Death`], and writes nothing any more.
 pub fn die_after(steps: u32) {
-    VICTIM.set(Some((imp::current().id(), steps)));
+    SENTENCES.with_borrow_mut(|all| all.push((imp::current().id(), steps)));
 }
 
-/// Takes the sentence of [`die_after`] back, or what is left of one from an earlier execution.
-pub fn live() {
-    VICTIM.set(None);
+/// Takes the sentence of [`die_after`] back, if the calling thread has one; gives what was left of it.
+pub fn live() -> Option<u32> {
+    SENTENCES.with_borrow_mut(|all| {
+        let me = imp::current().id();
+        let place = all.iter().position(|&(victim, _)| victim == me)?;
+        Some(all.swap_remove(place).1)
+    })
+}
+
+/// Begins an execution in which nobody is to die yet, whatever is left of an earlier one.
+pub fn all_live() {
+    SENTENCES.take();
 }
 
 /// Runs what the kernel does in a system call, in which nobody dies.
 pub fn in_kernel<R>(call: impl FnOnce() -> R) -> R {
-    let sentence = VICTIM.get().filter(|&(victim, _)| victim == imp::current().id());
-    if sentence.is_some() {
-        VICTIM.set(None);
-    }
+    let left = live();
     let result = call();
-    if sentence.is_some() {
-        VICTIM.set(sentence);
+    if let Some(steps) = left {
+        die_after(steps);
     }
     result
 }
 
 /// Comes before every atomic operation: here who is sentenced to die dies.
 pub fn step() {
-    if let Some((victim, steps)) = VICTIM.get()
-        && imp::current().id() == victim
-    {
-        match steps.checked_sub(1) {
-            Some(left) => VICTIM.set(Some((victim, left))),
-            None => {
-                VICTIM.set(None);
-                std::panic::resume_unwind(Box::new(Death));
-            }
+    if SENTENCES.with_borrow(Vec::is_empty) {
+        return;
+    }
+    if let Some(left) = live() {
+        match left.checked_sub(1) {
+            Some(left) => die_after(left),
+            None => std::panic::resume_unwind(Box::new(Death)),
         }
     }
 }

@@ -23,7 +23,7 @@
 //! writer pays for all (some microseconds). After the big-reader locks of Linux 2.4, and the hazard pointers of Michael
 //! (2004).
 
-use super::{Condition, Name, RawRobust, Refused, RobustOps, Seat};
+use super::{Condition, Name, Ownership, RawRobust, Refused, RobustOps, Seat};
 use crate::error::Corrupted;
 use crate::per_cpu::CpuId;
 use crate::primitive::{AtomicU64, Ordering, const_new, fence, light_barrier};
@@ -38,7 +38,7 @@ pub struct RawRobustRw {
     gate: RawRobust,
     /// Bits of the writer that waits for readers to leave; 0: none.
     drain: AtomicU64,
-    /// Bits of the writer that is changing the data; 0: none.
+    /// Bits of the writer that is changing the data, or that found or left them suspect of a death; 0: none.
     writing: AtomicU64,
     reserved: [AtomicU64; 6],
 }
@@ -144,7 +144,8 @@ impl RawRobustRw {
     /// # Safety
     /// The caller writes under the name `me`.
     pub unsafe fn end_write<C: RobustOps>(&self, cx: &C, me: Name) -> Result<(), Corrupted> {
-        self.writing.store(0, Ordering::Release);
+        let condition = self.gate.condition(me)?;
+        self.write_no_more(condition);
         // SAFETY: a writer owns the gate.
         unsafe { self.gate.release(cx, me) }
     }
@@ -162,10 +163,9 @@ impl RawRobustRw {
         me: Name,
         condition: Condition,
     ) -> Result<(), Corrupted> {
-        // `writing` stays set where the data are suspect.
-        if condition.is_consistent() {
-            self.writing.store(0, Ordering::Release);
-        }
+        // First: should this one die between the two, then `writing` or the word tells of it.
+        self.gate.amend(me, condition)?;
+        self.write_no_more(condition);
         // SAFETY: a writer owns the gate.
         unsafe { self.gate.release_as(cx, me, condition) }
     }
@@ -185,6 +185,11 @@ impl RawRobustRw {
     /// The lock that writers have, and readers for a moment.
     pub fn gate(&self) -> &RawRobust {
         &self.gate
+    }
+
+    /// The writer that is changing the data, or that died or was evicted when it was; old news when it arrives.
+    pub fn writing(&self) -> Option<Name> {
+        Name::from_bits(self.writing.load(Ordering::Relaxed))
     }
 
     /// Those who read now, and live.
@@ -211,10 +216,10 @@ impl RawRobustRw {
         if seat.reads(key) {
             // Whoever waits to write waits for this one, which must not wait in turn.
             read.store(key, Ordering::Relaxed);
-            return Ok(Some(self.gate.ownership().map_or(Condition::CONSISTENT, |found| match found {
-                super::Ownership::Free(condition) | super::Ownership::Held(_, condition) => condition,
+            return Ok(Some(match self.gate.ownership() {
+                Ok(Ownership::Free(found) | Ownership::Held(_, found)) => self.judge(found),
                 _ => Condition::CONSISTENT,
-            })));
+            }));
         }
         read.store(key, Ordering::Relaxed);
         reader_barrier(cx); // [R]
@@ -265,6 +270,14 @@ impl RawRobustRw {
     fn judge(&self, found: Condition) -> Condition {
         let touched = self.writing.load(Ordering::Acquire) != 0;
         Condition { owner_died: found.owner_died && touched, ..found }
+    }
+
+    /// By the writer, which leaves the data in that condition. `writing` stays set where they are suspect of a
+    /// death: the next owner of the gate knows by it that this is so.
+    fn write_no_more(&self, condition: Condition) {
+        if !condition.owner_died {
+            self.writing.store(0, Ordering::Release);
+        }
     }
 
     fn begin_to_write(&self, me: Name, found: Condition) -> Result<Condition, Refused> {

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod robust;
+pub(crate) mod robust_rw;
 
 use std::sync::Arc;
 

@@ -2,13 +2,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 #[cfg(loom)]
 use loom::sync::{Condvar, Mutex};
 #[cfg(shuttle)]
 use shuttle::sync::{Condvar, Mutex};
 
-use crosslock_core::primitive::model::{Death, die_after, in_kernel, live, step};
+use crosslock_core::primitive::model::{Death, all_live, die_after, in_kernel, live, step};
 use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering, fence, spin_hint};
 use crosslock_core::{
     Condition, CpuId, HAND_OVER_NS, LockKey, Name, Ownership, RawRobust, Refused, RobustOps, Seat,
@@ -34,9 +35,23 @@ pub(crate) struct Kind {
     pub(crate) time_flies: bool,
     /// Negative control: nobody is told of a death.
     pub(crate) deaths_are_silent: bool,
+    /// Negative control: nobody finds participant 0 by its slot.
+    pub(crate) first_is_hidden: bool,
 }
 
-pub(crate) const PLAIN: Kind = Kind { heavy_barrier: true, time_flies: false, deaths_are_silent: false };
+pub(crate) const PLAIN: Kind =
+    Kind { heavy_barrier: true, time_flies: false, deaths_are_silent: false, first_is_hidden: false };
+
+impl World {
+    fn new(kind: Kind, participants: usize) -> Self {
+        Self {
+            seats: (0..participants).map(|_| Seat::new()).collect(),
+            dead: (0..participants).map(|_| AtomicU32::new(0)).collect(),
+            beds: (0..participants).map(|_| (Mutex::new(()), Condvar::new())).collect(),
+            kind,
+        }
+    }
+}
 
 /// One participant's view.
 pub(crate) struct Participant {
@@ -73,7 +88,7 @@ unsafe impl RobustOps for Participant {
     }
 
     fn name_of(&self, slot: CpuId) -> Option<Name> {
-        Some(name(slot.index()))
+        (!self.world.kind.first_is_hidden || slot.index() != 0).then(|| name(slot.index()))
     }
 
     fn is_dead(&self, name: Name) -> bool {
@@ -134,86 +149,229 @@ unsafe impl RobustOps for Participant {
     }
 }
 
-/// A lock, and a counter that it guards.
-struct Guarded {
-    lock: RawRobust,
-    counter: Counter,
+/// After how many steps each participant dies; `None`: it does not.
+pub(crate) type Fates = [Option<u32>; 6];
+
+pub(crate) const ALL_LIVE: Fates = [None; 6];
+
+/// A lock and what it guards, as participants visit them.
+pub(crate) trait Visited: Send + Sync + 'static {
+    /// How a participant asks for the lock.
+    type How: Copy + Send + Sync + 'static;
+
+    fn new() -> Self;
+
+    fn visit(&self, cx: &Participant, how: Self::How);
+
+    /// What `cx`, which has died just now, leaves.
+    fn mourn(&self, cx: &Participant);
+
+    /// When all have come back or died; `heir` has come back, and is alone.
+    fn check(&self, heir: Option<&Participant>);
 }
 
-impl Guarded {
-    fn visit(&self, cx: &Participant, how: How) {
-        let condition = match how {
-            How::Wait => self.lock.acquire(cx, cx.name),
-            How::GiveUp => match self.lock.acquire_until(cx, cx.name, 0) {
-                Err(Refused::TimedOut) => return,
-                other => other,
-            },
-        };
-        let condition = condition.unwrap();
-        self.counter.add_one();
-        if !condition.is_consistent() {
-            // SAFETY: acquired above.
-            unsafe { self.lock.mark_consistent(cx.name) }.unwrap();
+/// Whether it came back alive.
+fn survives<V: Visited>(visited: &V, cx: &Participant, hows: &[V::How], fate: Option<u32>) -> bool {
+    if let Some(steps) = fate {
+        die_after(steps);
+    }
+    let life = catch_unwind(AssertUnwindSafe(|| hows.iter().for_each(|&how| visited.visit(cx, how))));
+    live();
+    match life {
+        Ok(()) => true,
+        Err(cause) if cause.is::<Death>() => {
+            visited.mourn(cx);
+            cx.die();
+            false
         }
-        // SAFETY: acquired above.
-        unsafe { self.lock.release(cx, cx.name) }.unwrap();
+        Err(cause) => resume_unwind(cause),
     }
 }
 
-/// How a participant asks for the lock.
+/// Each participant visits the lock once in each of its ways, or dies. All who live come back. Gives who died.
+pub(crate) fn run_rounds<V: Visited>(kind: Kind, lives: Vec<Vec<V::How>>, fates: Fates) -> Vec<bool> {
+    let world = Arc::new(World::new(kind, lives.len()));
+    let visited = Arc::new(V::new());
+    all_live();
+    let mut lives = lives.into_iter().enumerate();
+    let (_, first) = lives.next().unwrap();
+    let others: Vec<_> = lives
+        .map(|(slot, hows)| {
+            let (world, visited) = (Arc::clone(&world), Arc::clone(&visited));
+            thread::spawn(move || survives(&*visited, &Participant::new(&world, slot), &hows, fates[slot]))
+        })
+        .collect();
+    let mut died = vec![!survives(&*visited, &Participant::new(&world, 0), &first, fates[0])];
+    died.extend(others.into_iter().map(|other| !other.join().unwrap()));
+    let heir = died.iter().position(|died| !died);
+    visited.check(heir.map(|slot| Participant::new(&world, slot)).as_ref());
+    died
+}
+
+/// As [`run_rounds`], with one visit each.
+pub(crate) fn run<V: Visited>(kind: Kind, hows: &'static [V::How], fates: Fates) -> Vec<bool> {
+    run_rounds::<V>(kind, hows.iter().map(|&how| vec![how]).collect(), fates)
+}
+
+/// Turns of spin loops after which an execution goes on without branches.
+#[cfg(loom)]
+const SPINS: u32 = 4;
+
+/// Explores one model; gives who died in any execution.
+#[cfg(loom)]
+pub(crate) fn explore<V: Visited>(
+    kind: Kind,
+    hows: &'static [V::How],
+    fates: Fates,
+    switches: usize,
+) -> Vec<bool> {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(switches);
+    builder.max_branches = 20_000;
+    let died: Arc<Vec<AtomicBool>> = Arc::new(hows.iter().map(|_| AtomicBool::new(false)).collect());
+    let seen = Arc::clone(&died);
+    builder.check(move || {
+        crosslock_core::primitive::model::bound_spins(SPINS);
+        for (slot, died) in run::<V>(kind, hows, fates).into_iter().enumerate() {
+            seen[slot].fetch_or(died, Ordering::Relaxed);
+        }
+    });
+    died.iter().map(|died| died.load(Ordering::Relaxed)).collect()
+}
+
+/// Kills participant 0 at every step of its visit.
+#[cfg(loom)]
+pub(crate) fn die_everywhere<V: Visited>(kind: Kind, hows: &'static [V::How], switches: usize) {
+    let mut steps = 0;
+    while explore::<V>(kind, hows, [Some(steps), None, None, None, None, None], switches)[0] {
+        steps += 1;
+    }
+    assert!(steps >= 10, "{steps} steps only: the victim did not do its work");
+    println!("{steps} steps");
+}
+
+/// Kills the first of two participants at every `stride`th step of its visit, and in the same execution the second at every
+/// step of its own.
+#[cfg(loom)]
+pub(crate) fn two_die<V: Visited>(
+    kind: Kind,
+    hows: &'static [V::How],
+    victims: [usize; 2],
+    switches: usize,
+    stride: usize,
+) {
+    let [one, other] = victims;
+    let explore = |first: u32, second: Option<u32>| {
+        let mut fates = ALL_LIVE;
+        (fates[one], fates[other]) = (Some(first), second);
+        explore::<V>(kind, hows, fates, switches)
+    };
+    let (mut steps, mut pairs) = (0, 0);
+    for first in (0..).step_by(stride).take_while(|&first| explore(first, None)[one]) {
+        steps = first;
+        pairs += (0..).take_while(|&second| explore(first, Some(second))[other]).count();
+    }
+    println!("{steps} steps, {pairs} pairs");
+    assert!(steps > 8 && pairs > 100, "they did not do their work");
+}
+
+/// A lock, and a counter that it guards.
+pub(crate) struct Guarded {
+    pub(crate) lock: RawRobust,
+    counter: Counter,
+    /// What is true of the lock, known from outside.
+    truth: Truth,
+}
+
+/// Not a part of the model: written and read in the order of the execution.
+#[derive(Default)]
+struct Truth {
+    /// An owner has died inside since the data were marked consistent.
+    suspect: AtomicBool,
+    /// They were not, and are given up.
+    lost: AtomicBool,
+    /// Changes that came to their end.
+    changes: AtomicUsize,
+}
+
+/// How a participant asks for a mutex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
     Wait,
     /// Does not sleep: gives up after the first look from its seat.
     GiveUp,
+    /// Does not sit down.
+    Try,
+    /// Waits, and never marks the data consistent.
+    Forsake,
 }
 
-/// Each of `hows` takes the lock once; participant 0, if it is given a number of steps, dies after so many. All
-/// others come back, and the lock is free at the end. Gives whether somebody died.
-pub(crate) fn run(kind: Kind, hows: &'static [How], victim_steps: Option<u32>) -> bool {
-    let world = Arc::new(World {
-        seats: hows.iter().map(|_| Seat::new()).collect(),
-        dead: hows.iter().map(|_| AtomicU32::new(0)).collect(),
-        beds: hows.iter().map(|_| (Mutex::new(()), Condvar::new())).collect(),
-        kind,
-    });
-    let guarded = Arc::new(Guarded { lock: RawRobust::new(), counter: Counter::new() });
-    live();
-    let others: Vec<_> = (1..hows.len())
-        .map(|slot| {
-            let (world, guarded) = (Arc::clone(&world), Arc::clone(&guarded));
-            thread::spawn(move || guarded.visit(&Participant::new(&world, slot), hows[slot]))
-        })
-        .collect();
-    let cx = Participant::new(&world, 0);
-    let died = match victim_steps {
-        None => {
-            guarded.visit(&cx, hows[0]);
-            false
+impl Visited for Guarded {
+    type How = How;
+
+    fn new() -> Self {
+        Self { lock: RawRobust::new(), counter: Counter::new(), truth: Truth::default() }
+    }
+
+    fn visit(&self, cx: &Participant, how: How) {
+        let (lock, truth) = (&self.lock, &self.truth);
+        let got = match how {
+            How::Wait | How::Forsake => lock.acquire(cx, cx.name).map(Some),
+            How::GiveUp => match lock.acquire_until(cx, cx.name, 0) {
+                Err(Refused::TimedOut) => Ok(None),
+                other => other.map(Some),
+            },
+            How::Try => lock.try_acquire(cx, cx.name),
+        };
+        let condition = match got {
+            Ok(Some(condition)) => condition,
+            Ok(None) => return,
+            Err(refused) => {
+                assert_eq!(refused, Refused::NotRecoverable);
+                assert!(truth.lost.load(Ordering::SeqCst), "nobody has given the data up");
+                return;
+            }
+        };
+        assert!(!truth.lost.load(Ordering::SeqCst), "the data are given up");
+        let expected = Condition { owner_died: truth.suspect.load(Ordering::SeqCst), poisoned: false };
+        assert_eq!(condition, expected, "what the new owner is told");
+        self.counter.add_one();
+        truth.changes.fetch_add(1, Ordering::SeqCst);
+        if condition.owner_died && how == How::Forsake {
+            truth.lost.store(true, Ordering::SeqCst);
+        } else if condition.owner_died {
+            // SAFETY: acquired above.
+            unsafe { lock.mark_consistent(cx.name) }.unwrap();
+            truth.suspect.store(false, Ordering::SeqCst);
         }
-        Some(steps) => {
-            die_after(steps);
-            let life = catch_unwind(AssertUnwindSafe(|| guarded.visit(&cx, hows[0])));
-            live();
-            match life {
-                Ok(()) => false,
-                Err(cause) if cause.is::<Death>() => {
-                    cx.die();
-                    true
+        // SAFETY: acquired above.
+        unsafe { lock.release(cx, cx.name) }.unwrap();
+    }
+
+    fn mourn(&self, cx: &Participant) {
+        if let Ok(Ownership::Held(owner, condition)) = self.lock.ownership()
+            && owner == cx.name
+        {
+            // Whoever was about to give the data up has not done it.
+            self.truth.lost.store(false, Ordering::SeqCst);
+            assert!(!condition.owner_died || self.truth.suspect.load(Ordering::SeqCst));
+            self.truth.suspect.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn check(&self, heir: Option<&Participant>) {
+        let truth = &self.truth;
+        let suspect = truth.suspect.load(Ordering::SeqCst);
+        if let Some(cx) = heir {
+            match self.lock.try_acquire(cx, cx.name) {
+                Ok(Some(condition)) => assert_eq!(condition.owner_died, suspect),
+                Ok(None) => panic!("nobody is left who could have it: {:?}", self.lock),
+                Err(refused) => {
+                    assert_eq!(refused, Refused::NotRecoverable);
+                    assert!(truth.lost.load(Ordering::SeqCst));
                 }
-                Err(cause) => resume_unwind(cause),
             }
         }
-    };
-    for other in others {
-        other.join().unwrap();
+        assert_eq!(self.counter.get(), truth.changes.load(Ordering::SeqCst), "a change was lost");
     }
-    let word = guarded.lock.ownership().unwrap();
-    let reserved = matches!(word, Ownership::Reserved(_));
-    match word {
-        Ownership::Held(owner, _) => assert!(died && owner == cx.name, "left as {word}"),
-        Ownership::Free(condition) => assert_eq!(condition, Condition::CONSISTENT),
-        Ownership::Reserved(_) | Ownership::Lost => assert!(reserved, "left as {word}"),
-    }
-    died
 }

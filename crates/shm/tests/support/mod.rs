@@ -4,10 +4,10 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crosslock::Options;
+use crosslock::{Options, Segment};
 use rustix::process::{Pid, Signal, kill_process};
 
 const ROLE: &str = "CROSSLOCK_TEST_ROLE";
@@ -70,6 +70,11 @@ impl Actor {
         }
     }
 
+    /// Lets it go on from where it waits for a line.
+    pub(crate) fn tell(&mut self) {
+        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
@@ -81,6 +86,11 @@ impl Actor {
 
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Waits for its end, which must be a good one.
@@ -125,4 +135,69 @@ pub(crate) fn forked(in_child: impl FnOnce() -> bool) -> bool {
             status == 0
         }
     }
+}
+
+/// From now on a panic in any thread ends this process: for those that others wait for.
+pub(crate) fn abort_on_panic() {
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        told(panic);
+        std::process::abort();
+    }));
+}
+
+/// Random numbers: xorshift64* (Vigna, 2016).
+#[derive(Clone, Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        // Never 0, and well mixed.
+        Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Less than `end`.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        (self.next() >> 16) % end
+    }
+
+    /// An index of that many things.
+    pub(crate) fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap()
+    }
+
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// Seconds from that variable of the environment, or `default`: for tests that can run longer.
+pub(crate) fn seconds(variable: &str, default: u64) -> Duration {
+    let given = std::env::var(variable).ok();
+    Duration::from_secs(given.map_or(default, |given| given.parse().unwrap()))
+}
+
+/// Sees to it that as many threads can register as there are slots; the calling thread has one.
+pub(crate) fn all_slots_can_be_had(segment: &Segment) {
+    segment.register().unwrap();
+    eventually("all slots are free", || {
+        let others = segment.slots() - 1;
+        let all_have_asked = std::sync::Barrier::new(others);
+        std::thread::scope(|scope| {
+            let ask = || {
+                let got = segment.register().is_ok();
+                all_have_asked.wait();
+                got
+            };
+            let asking: Vec<_> = (0..others).map(|_| scope.spawn(ask)).collect();
+            asking.into_iter().map(|one| one.join().unwrap()).filter(|got| *got).count() == others
+        })
+    });
 }

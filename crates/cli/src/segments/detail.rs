@@ -1,0 +1,101 @@
+//! One object, with all that is known of it.
+
+use core::fmt::Write;
+use core::time::Duration;
+
+use crosslock::crosslock_core::{LockType, Name, Ownership, RawRobust};
+use crosslock::{LockInfo, LockWords, ObjectInfo};
+
+use super::inspect::{Found, spin_state};
+use super::people::who_lives;
+use super::time::span;
+use super::{human, robust};
+
+pub(super) fn text(found: &Found<'_>, object: &ObjectInfo) -> String {
+    let ObjectInfo { name, ty, offset, word, .. } = object;
+    let mut lines = vec![format!("{name}: {}, {} at {offset:#x} of {}", ty.kind, human(ty.size), found.name)];
+    let mut say = |label: &str, said: String| lines.push(format!("{label:<13} {said}"));
+    let Some(lock) = found.lock(object) else {
+        say("state", spin_state(found, object).unwrap_or_else(|| "no lock that this program knows".into()));
+        say("word", format!("{word:#010x}"));
+        return lines.join("\n");
+    };
+    let long = if robust::is_long(lock, found.long) { "  LONG" } else { "" };
+    say("state", robust::state(lock) + long);
+    say("held", held(lock));
+    if let Some(advice) = robust::advice(found.name, lock) {
+        say("to do", advice);
+    }
+    say("acquired", format!("{} times", lock.stats.acquisitions));
+    say("contended", contended(lock));
+    words(lock, &mut say);
+    lines.extend(robust::queue(lock));
+    lines.join("\n")
+}
+
+fn held(lock: &LockInfo) -> String {
+    match (lock.ownership, lock.held_for) {
+        (Ok(Ownership::Held(..)), Some(time)) => {
+            format!("for at least {}: since somebody first waited for this owner", span(time))
+        }
+        (Ok(Ownership::Held(..)), None) => {
+            "nobody has waited for this owner, so nobody looked at a clock".into()
+        }
+        _ => "by nobody".into(),
+    }
+}
+
+fn contended(lock: &LockInfo) -> String {
+    let stats = lock.stats;
+    let mut said = format!("{} times", stats.contended);
+    if stats.acquisitions > 0 && stats.contended > 0 {
+        let percent = 100.0 * stats.contended as f64 / stats.acquisitions as f64;
+        let waited = Duration::from_nanos(stats.waited_ns);
+        let mean = Duration::from_nanos(stats.waited_ns / stats.contended);
+        // A `String` takes whatever is written.
+        let _ = write!(said, " ({percent:.1} %), waited {}, {} each", span(waited), span(mean));
+    }
+    said
+}
+
+/// Each word as it is, and what it says.
+fn words(lock: &LockInfo, say: &mut impl FnMut(&str, String)) {
+    let LockWords { owner, attention, tickets, drain, writing, .. } = lock.words;
+    let said = match lock.ownership {
+        Ok(ownership) => ownership.to_string(),
+        Err(garbage) => garbage.to_string(),
+    };
+    say("owner word", format!("{owner:#018x}  {said}"));
+    say("attention", format!("{attention:#018x}  {}", attends(attention)));
+    say("tickets", format!("{tickets:<18}  waits begun"));
+    if lock.is_rwlock() {
+        say("drain", format!("{drain:#018x}  {}", names(lock, drain, "waits for readers to leave")));
+        say("writing", format!("{writing:#018x}  {}", names(lock, writing, "has begun to write")));
+    }
+}
+
+/// The low bits of the attention word name a slot as those of the owner word do.
+fn attends(attention: u64) -> String {
+    struct Slot(u32);
+    impl core::fmt::Display for Slot {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            RawRobust::describe(self.0, f)
+        }
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is described")]
+    let slot = Slot(attention as u32);
+    if attention == 0 {
+        "nobody is to be woken".into()
+    } else {
+        format!("the next release looks after {slot}")
+    }
+}
+
+fn names(lock: &LockInfo, word: u64, deed: &str) -> String {
+    match (Name::from_bits(word), &lock.owner) {
+        (Some(name), Some(owner)) if owner.name == name => format!("{} {deed}", who_lives(owner)),
+        (Some(name), _) => format!("{name} {deed}"),
+        (None, _) if word == 0 => "nobody".into(),
+        (None, _) => "garbage".into(),
+    }
+}

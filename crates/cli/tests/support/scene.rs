@@ -1,0 +1,150 @@
+//! People in a segment: who hold, wait, read, and die.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crosslock::{LockInfo, Segment};
+
+/// A thread that keeps what it took until it is dropped.
+pub(crate) struct Holder(Option<Sender<()>>, Option<JoinHandle<()>>);
+
+impl Holder {
+    /// Starts a thread of that name, which takes something by `take`; does not wait until it has it.
+    pub(crate) fn start<G>(
+        name: &str,
+        segment: &Segment,
+        take: impl FnOnce(&Segment, &mut dyn FnMut()) -> G + Send + 'static,
+    ) -> Self {
+        let (segment, (done, is_done)) = (segment.clone(), channel::<()>());
+        let hold = move || {
+            // Ends when the other end is dropped.
+            take(&segment, &mut || {
+                let _ = is_done.recv();
+            });
+        };
+        let thread = std::thread::Builder::new().name(name.into()).spawn(hold).unwrap();
+        Self(Some(done), Some(thread))
+    }
+
+    /// Has, or wants, the mutex `object`.
+    pub(crate) fn of_mutex(name: &str, segment: &Segment, object: &'static str) -> Self {
+        Self::start(name, segment, move |segment, keep| {
+            let mutex = segment.mutex(object, 0u64).unwrap();
+            let guard = mutex.lock();
+            keep();
+            drop(guard);
+        })
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        drop(self.0.take());
+        if let Some(thread) = self.1.take() {
+            // That it panicked has been printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+pub(crate) fn lock(segment: &Segment, object: &str) -> LockInfo {
+    segment.locks().into_iter().find(|lock| lock.object.name == object).unwrap()
+}
+
+/// Waits until `condition` holds.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(30), "still not so: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+pub(crate) fn until_owned(segment: &Segment, object: &str) {
+    eventually("somebody has it", || {
+        segment.locks().iter().any(|lock| lock.object.name == object && lock.owner.is_some())
+    });
+}
+
+pub(crate) fn until_waiters(segment: &Segment, object: &str, count: usize) {
+    eventually("they wait", || lock(segment, object).waiters.len() == count);
+}
+
+/// Lets another process do `deed` in the segment and be killed; gives its process id.
+pub(crate) fn killed_inside(name: &str, deed: impl FnOnce(&Segment)) -> u32 {
+    // SAFETY: the C library's fork keeps its allocator usable in the child, which touches no lock of this program, and is
+    // killed.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        if let Ok(segment) = Segment::open(name) {
+            deed(&segment);
+        }
+        // SAFETY: ends this process.
+        unsafe { libc::raise(libc::SIGKILL) };
+    }
+    assert!(child > 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: nothing is to be written.
+    let waited = unsafe { libc::waitpid(child, core::ptr::null_mut(), 0) };
+    assert_eq!(waited, child);
+    child.unsigned_abs()
+}
+
+/// The command on a terminal of 80 columns and 24 lines.
+pub(crate) struct OnTerminal {
+    child: Child,
+    terminal: File,
+    screen: JoinHandle<Vec<u8>>,
+}
+
+impl OnTerminal {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let (mut terminal, mut inside) = (0, 0);
+        let size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let (null, size) = (core::ptr::null_mut(), &raw const size);
+        // SAFETY: all that is written or read is ours.
+        let made =
+            unsafe { libc::openpty(&raw mut terminal, &raw mut inside, null, core::ptr::null(), size) };
+        assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
+        // SAFETY: just opened, and known to nobody else.
+        let terminal = File::from(unsafe { OwnedFd::from_raw_fd(terminal) });
+        // SAFETY: as above.
+        let inside = unsafe { OwnedFd::from_raw_fd(inside) };
+        let child = Command::new(env!("CARGO_BIN_EXE_crosslock"))
+            .args(args)
+            .env("TERM", "xterm")
+            .stdin(inside.try_clone().unwrap())
+            .stdout(Stdio::from(inside.try_clone().unwrap()))
+            .stderr(Stdio::from(inside))
+            .spawn()
+            .unwrap();
+        let mut read = terminal.try_clone().unwrap();
+        let screen = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            // Ends with EIO when the last one has closed the terminal.
+            let _ = read.read_to_end(&mut bytes);
+            bytes
+        });
+        Self { child, terminal, screen }
+    }
+
+    pub(crate) fn press(&mut self, keys: &str) {
+        self.terminal.write_all(keys.as_bytes()).unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    /// Waits for its end; gives all that it wrote.
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
+        eventually("it has ended", || self.child.try_wait().unwrap().is_some());
+        let status = self.child.wait().unwrap();
+        (status, String::from_utf8_lossy(&self.screen.join().unwrap()).into_owned())
+    }
+}
