@@ -198,6 +198,31 @@ fn the_lock_of_a_killed_owner_is_shown_and_repaired() {
 }
 
 #[test]
+fn a_thread_that_ended_without_unlocking_is_named() {
+    let name = Name::new("careless");
+    let segment = Segment::create(&name.0).unwrap();
+    let mutex = segment.mutex("n", 0u64).unwrap();
+    std::thread::scope(|scope| {
+        let forget = || core::mem::forget(mutex.lock().unwrap());
+        std::thread::Builder::new().name("careless".into()).spawn_scoped(scope, forget).unwrap();
+    });
+    let said = format!("owner dead: pid {} tid ", std::process::id());
+    let is_named = crosslock(&["inspect", &name.0]).assert().success().stdout(contains(said));
+    is_named.stdout(contains("(careless); the next one is told"));
+    // Its slot is given to another: then nobody knows any more.
+    eventually("its slot is free", || {
+        lock(&segment, "n").owner.is_some_and(|owner| owner.identity.is_none()) || {
+            std::thread::scope(|scope| scope.spawn(|| segment.register().unwrap()).join().unwrap());
+            false
+        }
+    });
+    crosslock(&["inspect", &name.0])
+        .assert()
+        .success()
+        .stdout(contains("owner dead: participant 0 (incarnation 1)"));
+}
+
+#[test]
 fn readers_and_the_writer_behind_them_are_shown() {
     let name = Name::new("readers");
     let segment = Segment::create(&name.0).unwrap();

@@ -131,7 +131,7 @@ fn two_waiters_die_anywhere() {
 /// Fewer steps of the first, and more switches.
 #[test]
 fn one_dies_here_and_another_anywhere() {
-    two_die(PLAIN, [0, 1], 2, 24);
+    two_die(PLAIN, [0, 1], 2, 36);
 }
 
 #[test]

@@ -93,6 +93,8 @@ fn a_reader_of_three_dies_anywhere() {
     die_everywhere(PLAIN, &[How::Read, How::Write, How::Read], 1);
     die_everywhere(PLAIN, &[How::Read, How::Write, How::Write], 1);
     die_everywhere(PLAIN, &[How::ReadTwice, How::Write, How::Read], 1);
+    // Who reads again finds the gate of a writer that died when it waited.
+    die_everywhere(PLAIN, &[How::Write, How::ReadTwice, How::TryWrite], 2);
 }
 
 #[test]

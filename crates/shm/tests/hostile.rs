@@ -5,7 +5,7 @@ mod support;
 use std::os::unix::fs::FileExt;
 
 use crosslock::crosslock_core::{RawPvQSpin, RawTas};
-use crosslock::{Options, Result, Segment};
+use crosslock::{Error, Options, Result, Segment};
 use proptest::prelude::*;
 use support::small;
 
@@ -41,8 +41,28 @@ fn exercise(segment: &Segment) -> Result<()> {
         }
         let _ = segment.spin_mutex::<u64, RawTas>(name, 1).map_err(|error| told += &error.to_string());
     }
+    told += &exercise_robust(segment);
     assert!(!told.is_empty());
     Ok(())
+}
+
+/// The same with locks that are taken over from the dead, and with the tools for them.
+fn exercise_robust(segment: &Segment) -> String {
+    let mut told = format!("{:?}", segment.locks());
+    for name in ["robust", "shared"] {
+        let error = match segment.mutex(name, 1u64).and_then(|mutex| Ok(mutex.try_lock().map(drop)?)) {
+            Ok(()) => segment.repair().map(drop),
+            Err(Error::Corrupted(_) | Error::NotRecoverable) => segment.force_unlock(name).map(drop),
+            Err(other) => Err(other),
+        };
+        let read = || -> Result<u64> {
+            let lock = segment.open_rwlock::<u64>(name)?;
+            drop(lock.try_write()?);
+            Ok(lock.try_read()?.map_or(0, |guard| guard.get()))
+        };
+        told += &format!("{error:?} {:?}", read());
+    }
+    told
 }
 
 fn open_both(options: &Options) {
@@ -55,6 +75,8 @@ fn good(options: &Options) -> usize {
     let segment = options.create("s").unwrap();
     segment.spin_mutex::<_, RawPvQSpin>("one", 1u64).unwrap();
     segment.spin_mutex::<_, RawPvQSpin>("two", 2u64).unwrap();
+    segment.mutex("robust", 3u64).unwrap();
+    segment.rwlock("shared", 4u64).unwrap();
     segment.size()
 }
 
@@ -106,9 +128,9 @@ proptest! {
         let file = std::fs::File::options().write(true).open(directory.path().join("s")).unwrap();
         let open = options.open("s").unwrap();
         let words = (size - 256) / 8;
-        for (place, bytes) in changes {
+        for (turn, (place, bytes)) in changes.into_iter().enumerate() {
             file.write_all_at(&bytes, (256 + 8 * place.index(words)) as u64).unwrap();
-            if seen_while_open {
+            if seen_while_open && turn % 4 == 0 {
                 let _ = exercise(&open).map_err(|error| error.to_string());
             }
         }

@@ -26,7 +26,7 @@ use crate::prng::Prng;
 /// one does alone would outweigh all that follows where a fair lock has collapsed.
 const WARM_UP: f64 = 0.25;
 
-/// How often to look for Ctrl-C.
+/// How often to look for Ctrl-C, and for workers that failed.
 const ATTENTION_SPAN: Duration = Duration::from_millis(50);
 
 /// How often to look who has arrived.
@@ -90,7 +90,7 @@ impl<L> Arena<L> {
 
 impl Stage {
     /// Leads the workers through a pass; gives how long the part was that counts. `check` is asked now and then
-    /// until all have arrived.
+    /// whether all is well.
     pub(super) fn conduct(
         &self,
         load: &Load,
@@ -103,10 +103,10 @@ impl Stage {
             thread::sleep(ROLL_CALL);
         }
         self.enter(WARMING_UP);
-        sleep(trial.duration.mul_f64(WARM_UP), trial.interrupt);
+        sleep(trial.duration.mul_f64(WARM_UP), trial.interrupt, &mut check)?;
         self.enter(COUNTING);
         // Not `duration`: the spinners may keep this thread from waking in time.
-        let elapsed = sleep(trial.duration, trial.interrupt);
+        let elapsed = sleep(trial.duration, trial.interrupt, &mut check)?;
         self.enter(OVER);
         Ok(elapsed)
     }
@@ -133,13 +133,18 @@ impl Stage {
 }
 
 /// Sleeps, less if interrupted; gives how long it was.
-fn sleep(duration: Duration, interrupt: &Interrupt) -> Duration {
+fn sleep(
+    duration: Duration,
+    interrupt: &Interrupt,
+    check: &mut impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<Duration> {
     let start = Instant::now();
     loop {
         let slept = start.elapsed();
         if slept >= duration || interrupt.is_raised() {
-            return slept;
+            return Ok(slept);
         }
+        check()?;
         thread::sleep((duration - slept).min(ATTENTION_SPAN));
     }
 }

@@ -7,7 +7,7 @@ use crosslock::crosslock_core::{LockType, Name, Ownership, RawRobust};
 use crosslock::{LockInfo, LockWords, ObjectInfo};
 
 use super::inspect::{Found, spin_state};
-use super::people::who_lives;
+use super::people::{who, who_lives};
 use super::time::span;
 use super::{human, robust};
 
@@ -26,7 +26,7 @@ pub(super) fn text(found: &Found<'_>, object: &ObjectInfo) -> String {
     if let Some(advice) = robust::advice(found.name, lock) {
         say("to do", advice);
     }
-    say("acquired", format!("{} times", lock.stats.acquisitions));
+    say("acquired", lock.stats.acquisitions.to_string());
     say("contended", contended(lock));
     words(lock, &mut say);
     lines.extend(robust::queue(lock));
@@ -47,7 +47,7 @@ fn held(lock: &LockInfo) -> String {
 
 fn contended(lock: &LockInfo) -> String {
     let stats = lock.stats;
-    let mut said = format!("{} times", stats.contended);
+    let mut said = stats.contended.to_string();
     if stats.acquisitions > 0 && stats.contended > 0 {
         let percent = 100.0 * stats.contended as f64 / stats.acquisitions as f64;
         let waited = Duration::from_nanos(stats.waited_ns);
@@ -66,7 +66,7 @@ fn words(lock: &LockInfo, say: &mut impl FnMut(&str, String)) {
         Err(garbage) => garbage.to_string(),
     };
     say("owner word", format!("{owner:#018x}  {said}"));
-    say("attention", format!("{attention:#018x}  {}", attends(attention)));
+    say("attention", format!("{attention:#018x}  {}", attends(lock, attention)));
     say("tickets", format!("{tickets:<18}  waits begun"));
     if lock.is_rwlock() {
         say("drain", format!("{drain:#018x}  {}", names(lock, drain, "waits for readers to leave")));
@@ -75,15 +75,17 @@ fn words(lock: &LockInfo, say: &mut impl FnMut(&str, String)) {
 }
 
 /// The low bits of the attention word name a slot as those of the owner word do.
-fn attends(attention: u64) -> String {
-    struct Slot(u32);
+fn attends(lock: &LockInfo, attention: u64) -> String {
+    struct Slot(u64);
     impl core::fmt::Display for Slot {
         fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-            RawRobust::describe(self.0, f)
+            #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is described")]
+            RawRobust::describe(self.0 as u32, f)
         }
     }
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is described")]
-    let slot = Slot(attention as u32);
+    let slot = Slot(attention).to_string();
+    let waiter = lock.waiters.iter().find(|waiter| Slot(waiter.party.name.bits()).to_string() == slot);
+    let slot = waiter.map_or(slot, |waiter| who(&waiter.party));
     if attention == 0 {
         "nobody is to be woken".into()
     } else {

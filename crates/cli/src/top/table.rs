@@ -151,7 +151,8 @@ pub(super) fn fit(text: &str, width: usize) -> String {
 /// At most six columns, for any rate that a machine can have.
 pub(super) fn count(rate: f64) -> String {
     match rate {
-        ..0.05 => "0".into(),
+        ..=0.0 => "0".into(),
+        ..0.05 => "<0.1".into(),
         ..9.95 => format!("{rate:.1}"),
         ..99_999.5 => format!("{rate:.0}"),
         ..999_950.0 => format!("{:.0}k", rate / 1e3),
@@ -163,7 +164,8 @@ pub(super) fn count(rate: f64) -> String {
 /// At most six columns.
 pub(super) fn decimal(figure: f64) -> String {
     match figure {
-        ..0.05 => "0".into(),
+        ..=0.0 => "0".into(),
+        ..0.05 => "<0.1".into(),
         ..99.95 => format!("{figure:.1}"),
         ..999_999.5 => format!("{figure:.0}"),
         _ => "many".into(),
@@ -181,6 +183,7 @@ mod tests {
             assert!(count(rate).len() <= 6 && decimal(rate).len() <= 6, "{rate}");
         }
         assert_eq!((count(1_234_567.0), decimal(4.25)), ("1.2M".into(), "4.2".into()));
+        assert_eq!((count(0.0), decimal(0.01)), ("0".into(), "<0.1".into()));
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn a_screen_of_80_columns_has_all_figures() {
     });
     let screen = drawn(&mut view(Sort::Wait), &report, 80, 24);
     let pid = std::process::id();
-    assert_eq!(screen[0], "demo: 1 participants; 3 locks, 1 held; 0 wait");
+    assert_eq!(screen[0], "demo: participants 1; locks 3, held 1, waiting 0");
     assert_eq!(screen[1], "in 1.0 s: 12000 acquired/s, 5.0 % contended, 1.5 waited in the mean");
     let head = "LOCK         OWNER              QUEUE  WAIT%  ACQ/s CONT%   MEAN LONGEST    HELD";
     assert_eq!(screen[2], head);

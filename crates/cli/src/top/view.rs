@@ -27,9 +27,9 @@ pub(super) struct View {
 /// The segment in a line.
 pub(super) fn summary(name: &str, report: &Report) -> String {
     let (alive, dead) = (report.alive, report.dead);
-    let dead = if dead > 0 { format!(", {dead} DEAD") } else { String::new() };
+    let dead = if dead > 0 { format!(", DEAD {dead}") } else { String::new() };
     let (locks, held, waiting) = (report.locks.len(), report.held(), report.waiters());
-    format!("{name}: {alive} participants{dead}; {locks} locks, {held} held; {waiting} wait")
+    format!("{name}: participants {alive}{dead}; locks {locks}, held {held}, waiting {waiting}")
 }
 
 /// What happened in the interval.

@@ -155,6 +155,11 @@ impl<'a> Arena<'a> {
     /// it is nobody's recovery.
     pub(crate) fn repair(&self, now_ns: Option<u64>) {
         self.0[DEATHS].fetch_add(1, Ordering::Relaxed);
+        self.put_in_order(now_ns);
+    }
+
+    /// A repair of which no lock has told.
+    pub(crate) fn put_in_order(&self, now_ns: Option<u64>) {
         let mark = self.get(INSIDE);
         if mark == 0 {
             return;

@@ -12,6 +12,7 @@ use std::mem::MaybeUninit;
 
 use anyhow::Context as _;
 use crosslock::{Mutex, Segment};
+use crosslock_core::primitive::Ordering;
 
 use super::arena::{Arena, WORDS};
 use super::subject::{NOT_THERE, Subject};
@@ -23,6 +24,7 @@ const MUTEX: usize = size_of::<libc::pthread_mutex_t>() / size_of::<u64>();
 const _: () = assert!(MUTEX <= HEAD && size_of::<libc::pthread_mutex_t>().is_multiple_of(size_of::<u64>()));
 
 const NAME: &str = "torture-pthread";
+const CANNOT_MAKE: &str = "cannot make a pthread mutex";
 
 /// The mutex and its arena, in a segment.
 pub(crate) struct PthreadMutex(Mutex<[u64; HEAD + WORDS]>);
@@ -55,6 +57,14 @@ impl PthreadMutex {
     fn raw(&self) -> *mut libc::pthread_mutex_t {
         self.0.contents().words().as_ptr().cast_mut().cast()
     }
+
+    /// Makes it as it was at first, when nobody uses it: it can lose a wake-up, and then nobody gets it any more.
+    pub(super) fn renew(&self) -> anyhow::Result<()> {
+        let initial = free().context(CANNOT_MAKE)?;
+        let words = self.0.contents().words().iter();
+        words.zip(initial).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
+        Ok(())
+    }
 }
 
 impl Subject for PthreadMutex {
@@ -62,7 +72,7 @@ impl Subject for PthreadMutex {
 
     fn create(segment: &Segment) -> anyhow::Result<Self> {
         let mut initial = [0; HEAD + WORDS];
-        initial[..MUTEX].copy_from_slice(&free().context("cannot make a pthread mutex")?);
+        initial[..MUTEX].copy_from_slice(&free().context(CANNOT_MAKE)?);
         Ok(Self(segment.mutex(NAME, initial)?))
     }
 

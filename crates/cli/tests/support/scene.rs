@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use crosslock::{LockInfo, Segment};
 
-/// A thread that keeps what it took until it is dropped.
-pub(crate) struct Holder(Option<Sender<()>>, Option<JoinHandle<()>>);
+/// A thread that keeps what it took until this is dropped; it may have to wait before, for the next one that is dropped.
+pub(crate) struct Holder(Sender<()>);
 
 impl Holder {
     /// Starts a thread of that name, which takes something by `take`; does not wait until it has it.
@@ -28,8 +28,8 @@ impl Holder {
                 let _ = is_done.recv();
             });
         };
-        let thread = std::thread::Builder::new().name(name.into()).spawn(hold).unwrap();
-        Self(Some(done), Some(thread))
+        std::thread::Builder::new().name(name.into()).spawn(hold).unwrap();
+        Self(done)
     }
 
     /// Has, or wants, the mutex `object`.
@@ -40,16 +40,6 @@ impl Holder {
             keep();
             drop(guard);
         })
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        drop(self.0.take());
-        if let Some(thread) = self.1.take() {
-            // That it panicked has been printed.
-            let _ = thread.join();
-        }
     }
 }
 
@@ -82,11 +72,10 @@ pub(crate) fn killed_inside(name: &str, deed: impl FnOnce(&Segment)) -> u32 {
     // killed.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        if let Ok(segment) = Segment::open(name) {
-            deed(&segment);
-        }
-        // SAFETY: ends this process.
+        let segment = Segment::open(name).inspect(deed);
+        // SAFETY: ends this process; the segment is still open.
         unsafe { libc::raise(libc::SIGKILL) };
+        drop(segment);
     }
     assert!(child > 0, "{}", std::io::Error::last_os_error());
     // SAFETY: nothing is to be written.

@@ -48,16 +48,16 @@ pub unsafe trait RobustOps {
         primitive::spin_hint();
     }
 
-    /// How often a waiter looks at the word before it sleeps, with pauses that grow; at least once.
+    /// For how many turns of a spin loop a waiter looks at the word before it sleeps.
     #[inline]
-    fn looks_before_sleep(&self) -> u32 {
-        6
+    fn spin_turns(&self) -> u32 {
+        100
     }
 
-    /// The same for the head that will get the lock at the next release.
+    /// For how many nanoseconds the head spins that will get the lock at the next release.
     #[inline]
-    fn looks_when_wanted(&self) -> u32 {
-        64
+    fn spin_when_wanted_ns(&self) -> u64 {
+        50_000
     }
 
     /// Counts `amount` of `event`. Free where not overridden.

@@ -13,14 +13,11 @@
 //! is a net for those who are alive but stopped.
 
 use super::word::Attention;
-use super::{HAND_OVER_NS, Look, Manners, Name, RawRobust, Refused, RobustOps, Seat};
+use super::{HAND_OVER_NS, Look, Manners, Name, Ownership, RawRobust, Refused, RobustOps, Seat};
 use crate::Condition;
 use crate::event::Event;
 use crate::per_cpu::CpuId;
 use crate::primitive::{Ordering, fence};
-
-/// The longest pause between two looks, in turns: who looks often slows the owner down.
-const LONGEST_PAUSE: u32 = 64;
 
 /// Nobody who waits sleeps longer without a look.
 const NAP_NS: u64 = 50_000_000;
@@ -35,7 +32,7 @@ impl RawRobust {
         me: Name,
         until_ns: u64,
     ) -> Result<Condition, Refused> {
-        if let Look::Taken(condition) = self.spin(cx, me, cx.looks_before_sleep(), Manners::Polite)? {
+        if let Look::Taken(condition) = self.spin(cx, me, Manners::Polite)? {
             return Ok(condition);
         }
         let since_ns = cx.now_ns();
@@ -47,17 +44,22 @@ impl RawRobust {
         Ok(condition)
     }
 
-    /// Looks some times, with growing pauses.
-    fn spin<C: RobustOps>(&self, cx: &C, me: Name, looks: u32, manners: Manners) -> Result<Look, Refused> {
-        let mut pause = 1;
-        for _ in 1..looks {
-            if let Look::Taken(condition) = self.look(cx, me, manners)? {
-                return Ok(Look::Taken(condition));
+    /// Spins until the lock can be had, but for so many turns at most.
+    fn spin<C: RobustOps>(&self, cx: &C, me: Name, manners: Manners) -> Result<Look, Refused> {
+        let reserved = Ownership::Reserved(me).encode();
+        let mut turns = cx.spin_turns();
+        loop {
+            let word = self.owner.load(Ordering::Relaxed);
+            if word != 0 && word != reserved && turns > 0 {
+                turns -= 1;
+                cx.relax();
+                continue;
             }
-            (0..pause).for_each(|_| cx.relax());
-            pause = LONGEST_PAUSE.min(2 * pause);
+            let look = self.look(cx, me, manners)?;
+            if matches!(look, Look::Taken(_)) || turns == 0 {
+                return Ok(look);
+            }
         }
-        self.look(cx, me, manners)
     }
 
     /// For a wait inside another one of the same participant, in a signal handler.
@@ -190,7 +192,10 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
                 if !self.still_sits(name, ticket) {
                     continue;
                 }
-                if impatient && let Look::Taken(condition) = lock.look(cx, me, Manners::Rude).inspect_err(|_| self.get_up())? {
+                if impatient
+                    && let Look::Taken(condition) =
+                        lock.look(cx, me, Manners::Rude).inspect_err(|_| self.get_up())?
+                {
                     self.get_up_as_owner();
                     return Ok(condition);
                 }
@@ -214,6 +219,9 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
             cx.sleep(me, seen, watched, nap_end);
             // Not kicked for so long: the head may be stopped. Then look, whosever turn it is.
             impatient = seat.kicks().load(Ordering::Relaxed) == seen && cx.now_ns() >= nap_end;
+            if impatient {
+                cx.count(Event::PvSpuriousWakeup, 1);
+            }
         }
     }
 
@@ -237,9 +245,13 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
         if waited_long {
             self.ask(Attention::Wants(me.slot()));
         }
-        let looks = if waited_long { cx.looks_when_wanted() } else { cx.looks_before_sleep() };
-        if let Look::Taken(condition) = lock.spin(cx, me, looks, Manners::Rude)? {
-            return Ok(Look::Taken(condition));
+        loop {
+            if let Look::Taken(condition) = lock.spin(cx, me, Manners::Rude)? {
+                return Ok(Look::Taken(condition));
+            }
+            if !waited_long || cx.now_ns() >= now.saturating_add(cx.spin_when_wanted_ns()) {
+                break;
+            }
         }
         self.ask(Attention::Sleeps(me.slot()));
         cx.heavy_barrier(); // [S], also for those who release

@@ -140,12 +140,12 @@ unsafe impl RobustOps for Participant {
     }
 
     /// A turn of a spin loop would take back the stale reads that came before it.
-    fn looks_before_sleep(&self) -> u32 {
-        1
+    fn spin_turns(&self) -> u32 {
+        0
     }
 
-    fn looks_when_wanted(&self) -> u32 {
-        1
+    fn spin_when_wanted_ns(&self) -> u64 {
+        0
     }
 }
 

@@ -22,8 +22,11 @@ use crate::torture::worker::{self, Load, monotonic_ns};
 /// How long one lock is tortured before it is the other's turn.
 const TURN: Duration = Duration::from_secs(1);
 
+/// How long the herd does nothing after a kill, if it has the time.
+const REST: Duration = Duration::from_millis(3);
+
 /// How long after its turn a worker may come back, before it counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What happened under one lock.
 #[derive(Debug, Serialize, Deserialize)]
@@ -85,13 +88,15 @@ pub(crate) fn run_herd(
             _ => None,
         };
         let mut left = args.duration;
-        while !left.is_zero() && !interrupt.is_raised() && subject.stuck == 0 {
+        while !left.is_zero() && !interrupt.is_raised() && !subject.is_stuck {
             let turn = left.min(TURN);
             left -= turn;
             subject.take_turn(turn, interrupt)?;
-            // One that is stuck stays so.
-            if let Some(pthread) = pthread.as_mut().filter(|pthread| pthread.stuck == 0) {
+            if let Some(pthread) = &mut pthread {
                 pthread.take_turn(turn, interrupt)?;
+                if pthread.is_stuck {
+                    pthread.renew()?;
+                }
             }
         }
         Ok(HerdReport {
@@ -130,6 +135,8 @@ struct Herd<'a, S> {
     duration: Duration,
     kills: u64,
     stuck: usize,
+    /// Some were, in the last turn: who tried to take the lock now might be, too.
+    is_stuck: bool,
     recoveries: Histogram<u64>,
 }
 
@@ -148,6 +155,7 @@ impl<'a, S: Subject> Herd<'a, S> {
             duration: Duration::ZERO,
             kills: 0,
             stuck: 0,
+            is_stuck: false,
             recoveries: Histogram::new(3)?,
         })
     }
@@ -171,13 +179,15 @@ impl<'a, S: Subject> Herd<'a, S> {
             }
             next += self.gap();
             self.kill_one();
+            // A fork now would take a CPU from those who die and recover.
+            std::thread::sleep(next.saturating_sub(start.elapsed()).min(REST));
             self.start_worker()?;
             while self.bury_one()? {}
         }
         self.duration += start.elapsed();
         self.subject.arena().stop();
         self.wait_for_all()?;
-        if self.stuck == 0 {
+        if !self.is_stuck {
             // What the last victim left would be taken for that of a worker of the next turn.
             self.subject.enter(|arena| arena.repair(None), |_| ())?;
         }
@@ -270,7 +280,9 @@ impl<'a, S: Subject> Herd<'a, S> {
                 std::thread::sleep(Duration::from_micros(500));
             }
         }
-        self.stuck += self.workers.values().filter(|worker| !worker.is_killed).count();
+        let stuck = self.workers.values().filter(|worker| !worker.is_killed).count();
+        self.stuck += stuck;
+        self.is_stuck = stuck > 0;
         for (pid, _) in self.workers.drain() {
             // As in `kill_one`.
             let _ = rustix::process::kill_process(pid, Signal::KILL);
@@ -281,9 +293,9 @@ impl<'a, S: Subject> Herd<'a, S> {
 
     fn outcome(self) -> anyhow::Result<Outcome> {
         let arena = self.subject.arena();
-        let lost_updates = match self.stuck {
-            0 => self.subject.enter(|arena| arena.repair(None), |arena| arena.lost_updates())?,
-            _ => 0,
+        let lost_updates = match self.is_stuck {
+            false => self.subject.enter(|arena| arena.repair(None), |arena| arena.lost_updates())?,
+            true => 0,
         };
         Ok(Outcome {
             duration: self.duration,
@@ -296,5 +308,15 @@ impl<'a, S: Subject> Herd<'a, S> {
             is_free: self.subject.is_free(),
             recovery: Recovery::of(&self.recoveries),
         })
+    }
+}
+
+impl Herd<'_, PthreadMutex> {
+    /// Goes on with a mutex that was never locked, when all workers are gone.
+    fn renew(&mut self) -> anyhow::Result<()> {
+        self.subject.renew()?;
+        self.subject.arena().put_in_order(None);
+        self.is_stuck = false;
+        Ok(())
     }
 }
