@@ -37,8 +37,10 @@ fn direct(name: &str) -> anyhow::Result<()> {
     Ok(Segment::remove(name)?)
 }
 
+type Deed<'a> = &'a (dyn Fn() -> Result<(), Error> + Sync);
+
 /// Runs the deeds over and over, each in a thread of that name.
-fn play(deeds: &[(&str, &(dyn Fn() -> Result<(), Error> + Sync))]) -> anyhow::Result<()> {
+fn play(deeds: &[(&str, Deed<'_>)]) -> anyhow::Result<()> {
     let end = Instant::now() + LIFE;
     scope(|scope| {
         for (name, deed) in deeds {

@@ -16,7 +16,6 @@ mod mcs;
 /// What the model checkers' tests share, here for those that reach inside.
 #[cfg(all(test, loom))]
 #[path = "../tests/model/mod.rs"]
-#[allow(dead_code, reason = "the tests outside use the rest")]
 mod model;
 mod own_node;
 mod per_cpu;

@@ -16,9 +16,9 @@ mod support;
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crosslock::crosslock_core::primitive::{AtomicU32, Ordering};
 use crosslock::crosslock_core::{RawPvQSpin, RawTas};
 use crosslock::{Error, LockError, Options, Release, Segment};
 use support::{Actor, Random, abort_on_panic, role, say, seconds, sleep_until_killed};
@@ -61,8 +61,8 @@ impl Watch {
 /// How often locks were had, and refused for what is in the segment.
 #[derive(Debug, Default)]
 struct Tally {
-    had: AtomicUsize,
-    refused: AtomicUsize,
+    had: AtomicU32,
+    refused: AtomicU32,
 }
 
 impl Tally {
@@ -211,7 +211,7 @@ fn garbage(random: &mut Random) -> u64 {
 }
 
 /// Writes over all of the segment, and now and then back what was there when it was new.
-fn corrupt(segment: &Segment, done: &AtomicBool, random: &mut Random) {
+fn corrupt(segment: &Segment, done: &AtomicU32, random: &mut Random) {
     let file = std::fs::File::from(segment.descriptor().unwrap());
     let mut new = vec![0; segment.size()];
     file.read_exact_at(&mut new, 0).unwrap();
@@ -223,7 +223,7 @@ fn corrupt(segment: &Segment, done: &AtomicBool, random: &mut Random) {
     let ends = starts[1..].iter().copied().chain([new.len() as u64]);
     let tables: Vec<_> = starts.into_iter().zip(ends).collect();
     let mut turn = 0_u64;
-    while !done.load(Ordering::Relaxed) {
+    while done.load(Ordering::Relaxed) == 0 {
         turn += 1;
         // All tables alike: the pages of alive words are large, and mostly empty.
         let (start, end) = tables[random.index(tables.len())];
@@ -281,12 +281,12 @@ fn abort_unless_done_in(time: Duration, seed: u64, deed: impl FnOnce()) {
 
 /// While somebody writes over the segment.
 fn while_corrupted(segment: &Segment, seed: u64, deed: impl FnOnce()) {
-    let done = AtomicBool::new(false);
+    let done = AtomicU32::new(0);
     std::thread::scope(|scope| {
         scope.spawn(|| corrupt(segment, &done, &mut Random::new(!seed)));
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(deed));
         // In any case, or this would wait for it.
-        done.store(true, Ordering::Relaxed);
+        done.store(1, Ordering::Relaxed);
         ended.unwrap();
     });
 }
@@ -307,7 +307,7 @@ fn threads_go_on() {
         });
     });
     println!("{tally:?}");
-    let [had, refused] = [tally.had, tally.refused].map(AtomicUsize::into_inner);
+    let [had, refused] = [&tally.had, &tally.refused].map(|count| count.load(Ordering::Relaxed));
     assert!(had > 100, "hardly any lock was had: there was too much garbage");
     assert!(refused > 100, "hardly anything was refused: there was too little garbage");
 }

@@ -11,7 +11,7 @@ use crosslock::crosslock_core::primitive::{AtomicU32, Ordering};
 use crosslock::crosslock_core::{CpuId, Name, RobustOps};
 use crosslock::{Error, Liveness, Options, Segment};
 use rustix::process::{Signal, kill_process};
-use support::{Actor, eventually, forked, role, say, sleep_until_killed, small};
+use support::{Actor, all_slots_can_be_had, eventually, forked, role, say, sleep_until_killed, small};
 
 /// How long the longest sleep is that nobody ends.
 const NET: Duration = Duration::from_millis(50);
@@ -345,19 +345,7 @@ fn threads_end_while_the_last_handle_does() {
             scope.spawn(|| drop(threads));
         });
         eventually("all are dead", || names.iter().all(|&name| is_dead(&watch, name)));
-        let attempt = || {
-            std::thread::scope(|scope| {
-                let all = [(); 4].map(|()| {
-                    scope.spawn(|| {
-                        let found = watch.register();
-                        std::thread::sleep(Duration::from_millis(1));
-                        found
-                    })
-                });
-                all.map(|one| one.join().unwrap()).into_iter().all(|found| found.is_ok())
-            })
-        };
-        eventually("all slots are free", attempt);
+        all_slots_can_be_had(&watch, 0);
     }
 }
 

@@ -202,7 +202,7 @@ fn stress(test: &str, release: Release, how: &str, duration: Duration) {
     assert!(found_dead <= (threads * (MOST_HELD + 1)) as u64, "more than have died");
     let waiting = segment.locks().iter().flat_map(|lock| lock.waiters.clone()).find(|it| it.party.is_alive);
     assert_eq!(waiting, None);
-    all_slots_can_be_had(&segment);
+    all_slots_can_be_had(&segment, 1);
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn exactly_the_locks_of_the_dead_are_told_of() {
             }
         }
         eventually("nobody else is left", || segment.participants().unwrap().iter().all(is_here));
-        all_slots_can_be_had(&segment);
+        all_slots_can_be_had(&segment, 1);
     }
 }
 

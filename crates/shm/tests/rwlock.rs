@@ -4,9 +4,9 @@ mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crosslock::crosslock_core::primitive::{AtomicU32, Ordering, spin_hint};
 use crosslock::crosslock_core::{Ownership, READS};
 use crosslock::{Error, LockError, Options, Release, RwLock, Segment};
 use support::{Actor, eventually, forked, role, say, sleep_until_killed, small};
@@ -127,12 +127,12 @@ fn writers_exclude_everybody() {
 
     for segment in segments() {
         let lock = segment.rwlock("pair", [0u64; 2]).unwrap();
-        let done = AtomicBool::new(false);
+        let done = AtomicU32::new(0);
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
                     let mut last = 0;
-                    while !done.load(Ordering::Relaxed) {
+                    while done.load(Ordering::Relaxed) == 0 {
                         let guard = lock.read().unwrap();
                         let [a, b] = [0, 1].map(|half| guard.words()[half].load(Ordering::Relaxed));
                         assert_eq!(a, b, "a reader while somebody writes");
@@ -147,13 +147,13 @@ fn writers_exclude_everybody() {
                         let guard = lock.write().unwrap();
                         let n = guard.words()[0].load(Ordering::Relaxed);
                         guard.words()[0].store(n + 1, Ordering::Relaxed);
-                        std::hint::spin_loop();
+                        spin_hint();
                         guard.words()[1].store(n + 1, Ordering::Relaxed);
                     }
                 })
             });
             writers.into_iter().for_each(|writer| writer.join().unwrap());
-            done.store(true, Ordering::Relaxed);
+            done.store(1, Ordering::Relaxed);
         });
         assert_eq!(lock.read().unwrap().get(), [3 * WRITES; 2]);
     }
@@ -534,10 +534,7 @@ fn garbage_in_the_gate_is_an_error() {
     let lock = segment.rwlock("n", 0u64).unwrap();
     let corrupted = |error| matches!(error, Some(LockError::Failed(Error::Corrupted(_))));
     for garbage in [1, 0xffff, u64::MAX, 1 << 63, 0x1_0000] {
-        lock.raw()
-            .gate()
-            .owner_word()
-            .store(garbage, crosslock::crosslock_core::primitive::Ordering::Relaxed);
+        lock.raw().gate().owner_word().store(garbage, Ordering::Relaxed);
         assert!(corrupted(lock.read().err().map(|error| LockError::<()>::Failed(error.into()))));
         assert!(corrupted(lock.write().err().map(|error| LockError::<()>::Failed(error.into()))));
     }
@@ -578,7 +575,7 @@ fn processes_are_killed_at_random() {
             };
             let n = guard.words()[0].load(Ordering::Relaxed) + 1;
             guard.words()[0].store(n, Ordering::Release);
-            (0..turn % 64).for_each(|_| std::hint::spin_loop());
+            (0..turn % 64).for_each(|_| spin_hint());
             guard.words()[1].store(n, Ordering::Release);
         }
     }

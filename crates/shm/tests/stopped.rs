@@ -233,11 +233,12 @@ fn have_as(options: &Options, wanted: i32) -> Result<(), String> {
                     // SAFETY: ends the process, without destructors.
                     unsafe { libc::_exit(0) }
                 }
-                // SAFETY: waits for any child, and its status goes nowhere.
-                _ => unsafe {
-                    libc::waitpid(-1, core::ptr::null_mut(), 0);
-                    libc::_exit(0)
-                },
+                _ => {
+                    // SAFETY: waits for any child, and its status goes nowhere.
+                    unsafe { libc::waitpid(-1, core::ptr::null_mut(), 0) };
+                    // SAFETY: ends the process, without destructors.
+                    unsafe { libc::_exit(0) }
+                }
             }
         }
         _ => sleep_until_killed(),

@@ -59,6 +59,13 @@ pub(crate) fn events(before: &[u64; Event::COUNT], after: &[u64; Event::COUNT]) 
     Event::ALL.iter().map(|event| (event.name().to_owned(), change(event).into())).collect()
 }
 
+/// Those that happened.
+pub(crate) fn seen(events: &Map<String, Value>) -> String {
+    let seen = events.iter().filter(|(_, count)| count.as_u64() != Some(0));
+    let seen: Vec<_> = seen.map(|(name, count)| format!("{name} {count}")).collect();
+    if seen.is_empty() { "none".to_owned() } else { seen.join(", ") }
+}
+
 impl Report {
     pub(crate) fn new(
         (lock, scope): (&'static str, Scope),
@@ -111,9 +118,7 @@ impl fmt::Display for Report {
         line(f, "acquisitions", format!("{} ({:.0}/s)", self.acquisitions, self.throughput_ops_per_s))?;
         line(f, "fairness", format!("{:.3} (Jain: 1 = all workers got the same)", self.jain))?;
         line(f, "acquire", format!("p50 {p50} ns, p99 {p99} ns, p99.9 {p999} ns, max {max} ns"))?;
-        let seen = self.events.iter().filter(|(_, count)| count.as_u64() != Some(0));
-        let seen: Vec<_> = seen.map(|(name, count)| format!("{name} {count}")).collect();
-        line(f, "events", if seen.is_empty() { "none".to_owned() } else { seen.join(", ") })?;
+        line(f, "events", seen(&self.events))?;
         line(f, "violations", self.violations.to_string())?;
         line(f, "lost updates", self.lost_updates.to_string())?;
         match &*self.verdict {

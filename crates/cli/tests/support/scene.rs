@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -88,7 +89,8 @@ pub(crate) fn killed_inside(name: &str, deed: impl FnOnce(&Segment)) -> u32 {
 pub(crate) struct OnTerminal {
     child: Child,
     terminal: File,
-    screen: JoinHandle<Vec<u8>>,
+    written: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
 }
 
 impl OnTerminal {
@@ -112,14 +114,26 @@ impl OnTerminal {
             .stderr(Stdio::from(inside))
             .spawn()
             .unwrap();
-        let mut read = terminal.try_clone().unwrap();
-        let screen = std::thread::spawn(move || {
-            let mut bytes = Vec::new();
+        let (mut read, written) = (terminal.try_clone().unwrap(), Arc::default());
+        let all: Arc<Mutex<Vec<u8>>> = Arc::clone(&written);
+        let reader = std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
             // Ends with EIO when the last one has closed the terminal.
-            let _ = read.read_to_end(&mut bytes);
-            bytes
+            while let Ok(len @ 1..) = read.read(&mut bytes) {
+                all.lock().unwrap().extend_from_slice(&bytes[..len]);
+            }
         });
-        Self { child, terminal, screen }
+        Self { child, terminal, written, reader }
+    }
+
+    /// All that it has written.
+    pub(crate) fn written(&self) -> String {
+        String::from_utf8_lossy(&self.written.lock().unwrap()).into_owned()
+    }
+
+    /// Waits until it has written that.
+    pub(crate) fn until(&self, text: &str) {
+        eventually(text, || self.written().contains(text));
     }
 
     pub(crate) fn press(&mut self, keys: &str) {
@@ -134,6 +148,8 @@ impl OnTerminal {
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
         eventually("it has ended", || self.child.try_wait().unwrap().is_some());
         let status = self.child.wait().unwrap();
-        (status, String::from_utf8_lossy(&self.screen.join().unwrap()).into_owned())
+        let (written, reader) = (Arc::clone(&self.written), self.reader);
+        reader.join().unwrap();
+        (status, String::from_utf8_lossy(&written.lock().unwrap()).into_owned())
     }
 }

@@ -395,19 +395,22 @@ impl RawRobust {
     fn attend<C: RobustOps>(&self, cx: &C, me: Name) {
         loop {
             let word = self.attention.load(Ordering::Acquire);
-            let waiter = match Attention::decode(word) {
-                Attention::Nobody => return,
-                Attention::Wants(waiter) if self.is_waiting(cx, waiter) => {
-                    // It is awake. Should somebody be faster here, it is asked again at its release.
-                    if let Some(name) = cx.name_of(waiter) {
-                        let reserved = Ownership::Reserved(name).encode();
-                        let _ =
-                            self.owner.compare_exchange(0, reserved, Ordering::Release, Ordering::Relaxed);
-                    }
+            let said = Attention::decode(word);
+            let waiter = said.waiter();
+            if let Attention::Nobody = said {
+                return;
+            }
+            if let Attention::Wants(waiter) | Attention::WantsAsleep(waiter) = said
+                && self.is_waiting(cx, waiter)
+                && let Some(name) = cx.name_of(waiter)
+            {
+                let reserved = Ownership::Reserved(name).encode();
+                // Should somebody be faster here, it is asked again at its release.
+                let _ = self.owner.compare_exchange(0, reserved, Ordering::Release, Ordering::Relaxed);
+                if let Attention::Wants(_) = said {
                     return;
                 }
-                said => said.waiter(),
-            };
+            }
             // Taken back only after the kick: whoever releases in between kicks as well, for this one may die before
             // it does. The claim tells this request from the next one of the same waiter.
             let claimed = Attention::Claimed(waiter.unwrap_or(me.slot()), me.slot()).encode();

@@ -49,15 +49,15 @@ impl RawRobust {
         let reserved = Ownership::Reserved(me).encode();
         let mut turns = cx.spin_turns();
         loop {
-            let word = self.owner.load(Ordering::Relaxed);
-            if word != 0 && word != reserved && turns > 0 {
-                turns -= 1;
-                cx.relax();
-                continue;
-            }
+            // First, for the owner may be dead.
             let look = self.look(cx, me, manners)?;
             if matches!(look, Look::Taken(_)) || turns == 0 {
                 return Ok(look);
+            }
+            turns -= 1;
+            while turns > 0 && ![0, reserved].contains(&self.owner.load(Ordering::Relaxed)) {
+                turns -= 1;
+                cx.relax();
             }
         }
     }
@@ -253,7 +253,8 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
                 break;
             }
         }
-        self.ask(Attention::Sleeps(me.slot()));
+        let asleep = if waited_long { Attention::WantsAsleep } else { Attention::Sleeps };
+        self.ask(asleep(me.slot()));
         cx.heavy_barrier(); // [S], also for those who release
         let look = lock.look(cx, me, Manners::Rude)?;
         if let Look::Busy(name) = look {

@@ -5,10 +5,10 @@
 //!           +-------------------------+-------------+--------+------------+
 //!           |       incarnation       |    check    | flags  |  slot + 1  |
 //!           +-------------------------+-------------+--------+------------+
-//! attention  63                  32 31  30 29  28 27        14 13         0
-//!           +----------------------+------+------+------------+------------+
-//!           |           0          | kind |  0   | claimer + 1| waiter + 1 |
-//!           +----------------------+------+------+------------+------------+
+//! attention  63                    31 30   28 27        14 13         0
+//!           +------------------------+-------+------------+------------+
+//!           |            0           | kind  | claimer + 1| waiter + 1 |
+//!           +------------------------+-------+------------+------------+
 //! ```
 //! `check` is a hash of slot and incarnation: bytes that somebody has overwritten rarely look like a name.
 
@@ -200,6 +200,8 @@ pub(crate) enum Attention {
     Sleeps(CpuId),
     /// That waiter has waited long enough: the lock is to be reserved for it.
     Wants(CpuId),
+    /// The same, and it sleeps.
+    WantsAsleep(CpuId),
     /// The second is about to kick the first.
     Claimed(CpuId, CpuId),
     /// What nobody writes.
@@ -209,7 +211,9 @@ pub(crate) enum Attention {
 const SLEEPS: u64 = 1;
 const WANTS: u64 = 2;
 const CLAIMED: u64 = 3;
-const KIND_SHIFT: u32 = 30;
+const WANTS_ASLEEP: u64 = 4;
+const KIND_SHIFT: u32 = 28;
+const KIND_MASK: u64 = 7;
 
 impl Attention {
     pub(crate) const fn encode(self) -> u64 {
@@ -220,6 +224,7 @@ impl Attention {
             Self::Nobody | Self::Garbage => 0,
             Self::Sleeps(waiter) => SLEEPS << KIND_SHIFT | slot(waiter),
             Self::Wants(waiter) => WANTS << KIND_SHIFT | slot(waiter),
+            Self::WantsAsleep(waiter) => WANTS_ASLEEP << KIND_SHIFT | slot(waiter),
             Self::Claimed(waiter, by) => CLAIMED << KIND_SHIFT | slot(by) << SLOT_BITS | slot(waiter),
         }
     }
@@ -228,10 +233,11 @@ impl Attention {
         const fn slot(bits: u64) -> Option<CpuId> {
             CpuId::new(((bits & SLOT_MASK) as usize).wrapping_sub(1))
         }
-        let said = match (word >> KIND_SHIFT & 3, slot(word), slot(word >> SLOT_BITS)) {
+        let said = match (word >> KIND_SHIFT & KIND_MASK, slot(word), slot(word >> SLOT_BITS)) {
             (0, None, None) => Self::Nobody,
             (SLEEPS, Some(waiter), None) => Self::Sleeps(waiter),
             (WANTS, Some(waiter), None) => Self::Wants(waiter),
+            (WANTS_ASLEEP, Some(waiter), None) => Self::WantsAsleep(waiter),
             (CLAIMED, Some(waiter), Some(by)) => Self::Claimed(waiter, by),
             _ => Self::Garbage,
         };
@@ -241,7 +247,10 @@ impl Attention {
     /// Whom it is about.
     pub(crate) const fn waiter(self) -> Option<CpuId> {
         match self {
-            Self::Sleeps(waiter) | Self::Wants(waiter) | Self::Claimed(waiter, _) => Some(waiter),
+            Self::Sleeps(waiter)
+            | Self::Wants(waiter)
+            | Self::WantsAsleep(waiter)
+            | Self::Claimed(waiter, _) => Some(waiter),
             Self::Nobody | Self::Garbage => None,
         }
     }
@@ -275,12 +284,13 @@ mod tests {
     fn attention_survives_the_round_trip() {
         for name in names() {
             let slot = name.slot();
-            for said in [Attention::Sleeps(slot), Attention::Wants(slot), Attention::Claimed(slot, slot)] {
+            let said = [Attention::Sleeps, Attention::Wants, Attention::WantsAsleep].map(|kind| kind(slot));
+            for said in said.into_iter().chain([Attention::Claimed(slot, slot)]) {
                 assert_eq!(Attention::decode(said.encode()), said);
             }
         }
         assert_eq!(Attention::decode(0), Attention::Nobody);
-        for garbage in [1, 1 << 29, 2 << 30, u64::MAX, 1 << 32] {
+        for garbage in [1, 1 << 28, 5 << 28 | 1, 1 << 31, u64::MAX, 1 << 32] {
             assert_eq!(Attention::decode(garbage), Attention::Garbage);
         }
     }

@@ -1,8 +1,8 @@
 //! Participants that can die, for the model checkers.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use core::panic::AssertUnwindSafe;
+use std::panic::{catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 #[cfg(loom)]
 use loom::sync::{Condvar, Mutex};
@@ -57,7 +57,7 @@ impl World {
 pub(crate) struct Participant {
     world: Arc<World>,
     pub(crate) name: Name,
-    clock: std::cell::Cell<u64>,
+    clock: core::cell::Cell<u64>,
 }
 
 fn name(slot: usize) -> Name {
@@ -66,7 +66,7 @@ fn name(slot: usize) -> Name {
 
 impl Participant {
     fn new(world: &Arc<World>, slot: usize) -> Self {
-        Self { world: Arc::clone(world), name: name(slot), clock: std::cell::Cell::new(0) }
+        Self { world: Arc::clone(world), name: name(slot), clock: core::cell::Cell::new(0) }
     }
 
     /// The kernel's part in a death.
@@ -228,15 +228,16 @@ pub(crate) fn explore<V: Visited>(
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(switches);
     builder.max_branches = 20_000;
-    let died: Arc<Vec<AtomicBool>> = Arc::new(hows.iter().map(|_| AtomicBool::new(false)).collect());
+    let died = Arc::new(std::sync::Mutex::new(vec![false; hows.len()]));
     let seen = Arc::clone(&died);
     builder.check(move || {
         crosslock_core::primitive::model::bound_spins(SPINS);
         for (slot, died) in run::<V>(kind, hows, fates).into_iter().enumerate() {
-            seen[slot].fetch_or(died, Ordering::Relaxed);
+            seen.lock().unwrap()[slot] |= died;
         }
     });
-    died.iter().map(|died| died.load(Ordering::Relaxed)).collect()
+    let died = died.lock().unwrap();
+    died.clone()
 }
 
 /// Kills participant 0 at every step of its visit.
@@ -279,19 +280,19 @@ pub(crate) fn two_die<V: Visited>(
 pub(crate) struct Guarded {
     pub(crate) lock: RawRobust,
     counter: Counter,
-    /// What is true of the lock, known from outside.
-    truth: Truth,
+    /// Not a part of the model: written and read in the order of the execution.
+    truth: std::sync::Mutex<Truth>,
 }
 
-/// Not a part of the model: written and read in the order of the execution.
-#[derive(Default)]
+/// What is true of a lock, known from outside.
+#[derive(Clone, Copy, Debug, Default)]
 struct Truth {
     /// An owner has died inside since the data were marked consistent.
-    suspect: AtomicBool,
+    suspect: bool,
     /// They were not, and are given up.
-    lost: AtomicBool,
+    lost: bool,
     /// Changes that came to their end.
-    changes: AtomicUsize,
+    changes: usize,
 }
 
 /// How a participant asks for a mutex.
@@ -310,11 +311,11 @@ impl Visited for Guarded {
     type How = How;
 
     fn new() -> Self {
-        Self { lock: RawRobust::new(), counter: Counter::new(), truth: Truth::default() }
+        Self { lock: RawRobust::new(), counter: Counter::new(), truth: std::sync::Mutex::default() }
     }
 
     fn visit(&self, cx: &Participant, how: How) {
-        let (lock, truth) = (&self.lock, &self.truth);
+        let (lock, truth) = (&self.lock, || self.truth.lock().unwrap());
         let got = match how {
             How::Wait | How::Forsake => lock.acquire(cx, cx.name).map(Some),
             How::GiveUp => match lock.acquire_until(cx, cx.name, 0) {
@@ -328,21 +329,21 @@ impl Visited for Guarded {
             Ok(None) => return,
             Err(refused) => {
                 assert_eq!(refused, Refused::NotRecoverable);
-                assert!(truth.lost.load(Ordering::SeqCst), "nobody has given the data up");
+                assert!(truth().lost, "nobody has given the data up");
                 return;
             }
         };
-        assert!(!truth.lost.load(Ordering::SeqCst), "the data are given up");
-        let expected = Condition { owner_died: truth.suspect.load(Ordering::SeqCst), poisoned: false };
+        assert!(!truth().lost, "the data are given up");
+        let expected = Condition { owner_died: truth().suspect, poisoned: false };
         assert_eq!(condition, expected, "what the new owner is told");
         self.counter.add_one();
-        truth.changes.fetch_add(1, Ordering::SeqCst);
+        truth().changes += 1;
         if condition.owner_died && how == How::Forsake {
-            truth.lost.store(true, Ordering::SeqCst);
+            truth().lost = true;
         } else if condition.owner_died {
             // SAFETY: acquired above.
             unsafe { lock.mark_consistent(cx.name) }.unwrap();
-            truth.suspect.store(false, Ordering::SeqCst);
+            truth().suspect = false;
         }
         // SAFETY: acquired above.
         unsafe { lock.release(cx, cx.name) }.unwrap();
@@ -352,26 +353,22 @@ impl Visited for Guarded {
         if let Ok(Ownership::Held(owner, condition)) = self.lock.ownership()
             && owner == cx.name
         {
+            let mut truth = self.truth.lock().unwrap();
+            assert!(!condition.owner_died || truth.suspect);
             // Whoever was about to give the data up has not done it.
-            self.truth.lost.store(false, Ordering::SeqCst);
-            assert!(!condition.owner_died || self.truth.suspect.load(Ordering::SeqCst));
-            self.truth.suspect.store(true, Ordering::SeqCst);
+            (truth.suspect, truth.lost) = (true, false);
         }
     }
 
     fn check(&self, heir: Option<&Participant>) {
-        let truth = &self.truth;
-        let suspect = truth.suspect.load(Ordering::SeqCst);
+        let truth = *self.truth.lock().unwrap();
         if let Some(cx) = heir {
             match self.lock.try_acquire(cx, cx.name) {
-                Ok(Some(condition)) => assert_eq!(condition.owner_died, suspect),
+                Ok(Some(condition)) => assert_eq!(condition.owner_died, truth.suspect),
                 Ok(None) => panic!("nobody is left who could have it: {:?}", self.lock),
-                Err(refused) => {
-                    assert_eq!(refused, Refused::NotRecoverable);
-                    assert!(truth.lost.load(Ordering::SeqCst));
-                }
+                Err(refused) => assert_eq!((refused, truth.lost), (Refused::NotRecoverable, true)),
             }
         }
-        assert_eq!(self.counter.get(), truth.changes.load(Ordering::SeqCst), "a change was lost");
+        assert_eq!(self.counter.get(), truth.changes, "a change was lost");
     }
 }

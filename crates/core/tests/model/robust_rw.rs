@@ -1,8 +1,7 @@
 //! Readers and writers that can die, for the model checkers.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::Mutex;
 
-use crosslock_core::primitive::Ordering;
 use crosslock_core::{Condition, Ownership, RawRobustRw, Refused};
 
 use super::robust::{Participant, Visited};
@@ -12,20 +11,21 @@ use super::{Counter, thread};
 pub(crate) struct GuardedRw {
     lock: RawRobustRw,
     counter: Counter,
-    truth: Truth,
+    /// Not a part of the model: written and read in the order of the execution.
+    truth: Mutex<Truth>,
 }
 
-/// What is true of the lock, known from outside. Not a part of the model: written and read in the order of the execution.
-#[derive(Default)]
+/// What is true of a lock, known from outside.
+#[derive(Clone, Copy, Debug, Default)]
 struct Truth {
     /// A writer has died inside since the data were marked consistent.
-    suspect: AtomicBool,
+    suspect: bool,
     /// They were not, and are given up.
-    lost: AtomicBool,
+    lost: bool,
     /// A writer has panicked inside since.
-    poisoned: AtomicBool,
+    poisoned: bool,
     /// Changes that came to their end.
-    changes: AtomicUsize,
+    changes: usize,
 }
 
 /// How a participant asks for the lock, and what it does then.
@@ -56,12 +56,12 @@ impl How {
 impl GuardedRw {
     /// What was got, if anything was.
     fn got(&self, result: Result<Option<Condition>, Refused>) -> Option<Condition> {
-        let truth = &self.truth;
+        let truth = *self.truth.lock().unwrap();
         match result {
             Ok(Some(condition)) => {
-                assert!(!truth.lost.load(Ordering::SeqCst), "the data are given up");
-                let owner_died = truth.suspect.load(Ordering::SeqCst);
-                let poisoned = truth.poisoned.load(Ordering::SeqCst);
+                assert!(!truth.lost, "the data are given up");
+                let owner_died = truth.suspect;
+                let poisoned = truth.poisoned;
                 assert_eq!(
                     condition,
                     Condition { owner_died, poisoned },
@@ -72,7 +72,7 @@ impl GuardedRw {
             Ok(None) | Err(Refused::TimedOut) => None,
             Err(refused) => {
                 assert_eq!(refused, Refused::NotRecoverable);
-                assert!(truth.lost.load(Ordering::SeqCst), "nobody has given the data up");
+                assert!(truth.lost, "nobody has given the data up");
                 None
             }
         }
@@ -100,28 +100,28 @@ impl GuardedRw {
     }
 
     fn write(&self, cx: &Participant, how: How) {
-        let (lock, truth) = (&self.lock, &self.truth);
+        let (lock, truth) = (&self.lock, || self.truth.lock().unwrap());
         let result = match how {
             How::TryWrite => lock.try_write(cx, cx.name),
             _ => lock.write(cx, cx.name, how.until_ns()).map(Some),
         };
         let Some(condition) = self.got(result) else { return };
         self.counter.add_one();
-        truth.changes.fetch_add(1, Ordering::SeqCst);
+        truth().changes += 1;
         if how == How::Poison {
             // Found suspect, it is left so.
-            truth.poisoned.store(true, Ordering::SeqCst);
+            truth().poisoned = true;
             // SAFETY: writes, as above.
             unsafe { lock.end_write_as(cx, cx.name, Condition { poisoned: true, ..condition }) }.unwrap();
             return;
         }
         if condition.owner_died && how == How::Forsake {
-            truth.lost.store(true, Ordering::SeqCst);
+            truth().lost = true;
         } else if !condition.is_consistent() {
             // SAFETY: as above.
             unsafe { lock.mark_consistent(cx.name) }.unwrap();
-            truth.suspect.store(false, Ordering::SeqCst);
-            truth.poisoned.store(false, Ordering::SeqCst);
+            truth().suspect = false;
+            truth().poisoned = false;
         }
         // SAFETY: as above.
         unsafe { lock.end_write(cx, cx.name) }.unwrap();
@@ -132,7 +132,7 @@ impl Visited for GuardedRw {
     type How = How;
 
     fn new() -> Self {
-        Self { lock: RawRobustRw::new(), counter: Counter::new(), truth: Truth::default() }
+        Self { lock: RawRobustRw::new(), counter: Counter::new(), truth: Mutex::default() }
     }
 
     fn visit(&self, cx: &Participant, how: How) {
@@ -143,21 +143,19 @@ impl Visited for GuardedRw {
     }
 
     fn mourn(&self, cx: &Participant) {
-        let truth = &self.truth;
         let Ok(Ownership::Held(owner, condition)) = self.lock.gate().ownership() else { return };
         if owner != cx.name {
             return;
         }
+        let was_writing = self.lock.writing() == Some(cx.name);
+        let mut truth = self.truth.lock().unwrap();
         // Whoever was about to give the data up, or to poison them, has not come so far.
-        truth.lost.store(false, Ordering::SeqCst);
-        truth.poisoned.store(condition.poisoned, Ordering::SeqCst);
-        if self.lock.writing() == Some(cx.name) {
-            truth.suspect.store(true, Ordering::SeqCst);
-        }
+        (truth.lost, truth.poisoned) = (false, condition.poisoned);
+        truth.suspect |= was_writing;
     }
 
     fn check(&self, heir: Option<&Participant>) {
-        let changes = self.truth.changes.load(Ordering::SeqCst);
+        let changes = self.truth.lock().unwrap().changes;
         if let Some(cx) = heir {
             let result = self.lock.try_write(cx, cx.name);
             assert_ne!(result, Ok(None), "nobody is left who could have it: {:?}", self.lock);

@@ -184,11 +184,10 @@ pub(crate) fn seconds(variable: &str, default: u64) -> Duration {
     Duration::from_secs(given.map_or(default, |given| given.parse().unwrap()))
 }
 
-/// Sees to it that as many threads can register as there are slots; the calling thread has one.
-pub(crate) fn all_slots_can_be_had(segment: &Segment) {
-    segment.register().unwrap();
+/// Sees to it that as many threads can be registered at once as there are slots, of which `others_have` are in use.
+pub(crate) fn all_slots_can_be_had(segment: &Segment, others_have: usize) {
     eventually("all slots are free", || {
-        let others = segment.slots() - 1;
+        let others = segment.slots() - others_have;
         let all_have_asked = std::sync::Barrier::new(others);
         std::thread::scope(|scope| {
             let ask = || {

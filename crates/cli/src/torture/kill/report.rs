@@ -9,6 +9,7 @@ use super::herd::{HerdReport, Outcome, Recovery};
 use crate::exit::Verdict;
 use crate::torture::Scope;
 use crate::torture::pthread::PthreadMutex;
+use crate::torture::report::seen;
 use crate::torture::subject::Subject;
 
 /// The result of a run; serialises to the object that `--json` prints.
@@ -176,6 +177,7 @@ impl fmt::Display for Report {
                 format_args!("median {p50:.2}, p99 {p99:.2} (below 1: {} is faster)", self.lock),
             )?;
         }
+        line(f, "events", seen(&self.events))?;
         line(f, "violations", violations)?;
         line(f, "lost updates", lost_updates)?;
         line(f, "leaked slots", self.leaked_slots)?;
