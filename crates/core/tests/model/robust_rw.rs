@@ -149,6 +149,7 @@ impl Visited for GuardedRw {
         }
         let was_writing = self.lock.writing() == Some(cx.name);
         let mut truth = self.truth.lock().unwrap();
+        assert!(!truth.poisoned || condition.poisoned || was_writing, "nobody would be told of the panic");
         // Whoever was about to give the data up, or to poison them, has not come so far.
         (truth.lost, truth.poisoned) = (false, condition.poisoned);
         truth.suspect |= was_writing;

@@ -107,12 +107,24 @@ pub(crate) fn run_herd(
     })
 }
 
-/// When all processes but this one are gone.
+/// When all workers are gone; whoever else has joined is not.
 fn leaked_slots(segment: &Segment) -> anyhow::Result<usize> {
-    let me = segment.register()?;
     let participants = segment.participants()?;
-    let others = participants.iter().filter(|participant| participant.slot != me);
-    Ok(others.filter(|participant| participant.liveness != Liveness::Dead).count())
+    let is_there = |pid: u32| {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+    };
+    let kept = participants.iter().filter(|participant| participant.liveness != Liveness::Dead);
+    Ok(kept.filter(|participant| !is_there(participant.pid)).count())
+}
+
+/// In a worker: it dies with the herd.
+fn bind_life_to(herd: Pid) -> anyhow::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    if rustix::process::getppid() != Some(herd) {
+        bail!("the herd has ended");
+    }
+    Ok(())
 }
 
 /// One that was killed, or will be told to end.
@@ -188,8 +200,10 @@ impl<'a, S: Subject> Herd<'a, S> {
         self.subject.arena().stop();
         self.wait_for_all()?;
         if !self.is_stuck {
-            // What the last victim left would be taken for that of a worker of the next turn.
-            self.subject.enter(|arena| arena.repair(None), |_| ())?;
+            // What the last victim left would be taken for that of a worker of the next turn. A worker of its own looks
+            // after it, for this process must not be stuck.
+            self.start(0, |herd| herd.subject.enter(|arena| arena.repair(None), |_| ()))?;
+            self.wait_for_all()?;
         }
         for ns in self.subject.arena().recoveries_ns() {
             self.recoveries.record(ns)?;
@@ -212,11 +226,19 @@ impl<'a, S: Subject> Herd<'a, S> {
             bail!("there are no more serial numbers in this turn");
         }
         let load = Load { seed: self.random.step(), ..self.load };
+        self.start(serial, |herd| {
+            worker::run::<S>(herd.segment, serial, load, |subject, _| subject.arena().is_stopped())?;
+            Ok(())
+        })
+    }
+
+    /// Starts a process that does `work`.
+    fn start(&mut self, serial: usize, work: impl FnOnce(&Self) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let parent = rustix::process::getpid();
         // SAFETY: this process has one thread, so the child may do whatever it could.
         match unsafe { libc::fork() } {
             -1 => Err(std::io::Error::last_os_error()).context("cannot start a worker"),
-            0 => std::process::exit(match self.work(serial, load, parent) {
+            0 => std::process::exit(match bind_life_to(parent).and_then(|()| work(self)) {
                 Ok(()) => 0,
                 Err(error) => {
                     eprintln!("crosslock: worker: {error:#}");
@@ -229,16 +251,6 @@ impl<'a, S: Subject> Herd<'a, S> {
                 Ok(())
             }
         }
-    }
-
-    /// The life of a worker.
-    fn work(&self, serial: usize, load: Load, parent: Pid) -> anyhow::Result<()> {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        if rustix::process::getppid() != Some(parent) {
-            bail!("the herd has ended");
-        }
-        worker::run::<S>(self.segment, serial, load, |subject, _| subject.arena().is_stopped())?;
-        Ok(())
     }
 
     /// Kills somebody, if anybody lives.
@@ -297,6 +309,14 @@ impl<'a, S: Subject> Herd<'a, S> {
             false => self.subject.enter(|arena| arena.repair(None), |arena| arena.lost_updates())?,
             true => 0,
         };
+        // Who has joined has it for a moment.
+        let is_free = (0..100).any(|_| {
+            let is_free = self.subject.is_free();
+            if !is_free {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            is_free
+        });
         Ok(Outcome {
             duration: self.duration,
             kills: self.kills,
@@ -305,7 +325,7 @@ impl<'a, S: Subject> Herd<'a, S> {
             lost_updates,
             deaths: arena.deaths(),
             stuck: self.stuck,
-            is_free: self.subject.is_free(),
+            is_free,
             recovery: Recovery::of(&self.recoveries),
         })
     }

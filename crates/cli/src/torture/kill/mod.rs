@@ -23,7 +23,7 @@ use super::lock::Lock;
 use super::pthread::PthreadMutex;
 use super::report::events;
 use super::subject::Subject;
-use super::{Args, GRACE, Place, Scope, processes};
+use super::{Args, Place, Scope, processes};
 use crate::exit::Verdict;
 use crate::interrupt::Interrupt;
 use crate::progress;
@@ -70,12 +70,7 @@ pub(super) fn run<S: Subject>(args: &Args, rate: Rate) -> anyhow::Result<Verdict
         PthreadMutex::create(&place.segment)?;
     }
     let before = place.segment.counters();
-    let Some(herd) = watch_herd(args, rate, &place, &interrupt)? else {
-        eprintln!(
-            "crosslock: STUCK: the lock was not to be had any more, though nobody lives who might own it"
-        );
-        return Ok(Verdict::Bad);
-    };
+    let herd = watch_herd(args, rate, &place, &interrupt)?;
     let report = Report::new(S::NAME, args.workers, herd, events(&before, &place.segment.counters()));
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
@@ -85,13 +80,13 @@ pub(super) fn run<S: Subject>(args: &Args, rate: Rate) -> anyhow::Result<Verdict
     Ok(report.verdict())
 }
 
-/// Starts the herd and waits for what it found; `None` where it did not come back.
+/// Starts the herd and waits for what it found; it waits for nobody for ever.
 fn watch_herd(
     args: &Args,
     Rate(rate): Rate,
     place: &Place,
     interrupt: &Interrupt,
-) -> anyhow::Result<Option<HerdReport>> {
+) -> anyhow::Result<HerdReport> {
     let options = [("--kill", format!("{rate}/s")), ("--workers", args.workers.to_string())];
     let herd = processes::spawn(args, args.load(0), &place.segment, options)?;
     let handle = herd.handle()?;
@@ -104,19 +99,15 @@ fn watch_herd(
     let millis = u64::try_from(total.as_millis())?;
     let bar = progress::bar(millis, format!("torture {} processes, killing {rate}/s", args.workers));
     let start = Instant::now();
-    // Between its turns the herd waits for workers to end.
-    let mut until = start + 2 * total + 3 * GRACE;
     let mut interrupted = false;
     let report = loop {
         match result.recv_timeout(Duration::from_millis(50)) {
-            Ok(report) => break Some(report?),
-            Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
-            Err(RecvTimeoutError::Timeout) => break None,
+            Ok(report) => break report?,
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => bail!("the herd ended without a result"),
         }
         if interrupt.is_raised() && !interrupted {
             interrupted = true;
-            until = Instant::now() + 3 * GRACE;
             handle.interrupt();
         }
         bar.set_position(u64::try_from(start.elapsed().as_millis())?.min(millis));
