@@ -84,6 +84,17 @@ fn mutex_with_data_given_up() {
     check::<Guarded>(&[Wait, Wait, Wait, Forsake, GiveUp, Try]);
 }
 
+/// Two who join at once both believe to be the head, and each takes the other's request away. Loom needs more switches for this
+/// than it can explore.
+#[test]
+fn an_owner_and_two_who_join_at_once() {
+    for kind in [PLAIN, Kind { time_flies: true, ..PLAIN }] {
+        let run = move || drop(run_rounds::<Guarded>(kind, vec![vec![How::Wait]; 3], ALL_LIVE));
+        Runner::new(RandomScheduler::new(10 * ITERATIONS), config()).run(run);
+        Runner::new(PctScheduler::new(4, 10 * ITERATIONS), config()).run(run);
+    }
+}
+
 #[test]
 fn rwlock() {
     use robust_rw::How::{Read, ReadOrLeave, ReadTwice, TryRead, TryWrite, Write, WriteOrLeave};

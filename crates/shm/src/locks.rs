@@ -247,6 +247,7 @@ impl Segment {
         let cx = self.context()?;
         let found = cx.robust_locks().find(|(found, _)| found.name.to_string() == object);
         let missing = || Error::NoSuchObject { name: object.into(), kind: Kind::new(mutex::KIND) };
-        Ok(found.ok_or_else(missing)?.1.raw().evict(cx))
+        let lock = found.ok_or_else(missing)?.1.raw();
+        Ok(lock.evict(cx, lock.owner_word().load(Ordering::Relaxed)))
     }
 }

@@ -43,8 +43,10 @@
 
 mod ops;
 mod queue;
+mod rescue;
 mod rw;
 mod seat;
+mod stats;
 mod word;
 
 use core::fmt;
@@ -52,6 +54,8 @@ use core::fmt;
 pub use ops::RobustOps;
 pub use rw::RawRobustRw;
 pub use seat::{READS, Seat};
+pub use stats::RobustStats;
+use stats::Stats;
 use thiserror::Error;
 use word::Attention;
 pub use word::{Condition, Name, Ownership};
@@ -73,33 +77,6 @@ pub struct RawRobust {
     tickets: AtomicU64,
     /// Statistics: written by the owner.
     stats: Stats,
-}
-
-/// What has happened to a lock. All but `acquisitions` is told by those who had to wait.
-#[repr(C)]
-#[derive(Default)]
-struct Stats {
-    acquisitions: AtomicU64,
-    contended: AtomicU64,
-    waited_ns: AtomicU64,
-    /// Which acquisition `seen_ns` is about.
-    seen: AtomicU64,
-    /// When somebody first noticed that acquisition.
-    seen_ns: AtomicU64,
-}
-
-/// Figures of one lock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RobustStats {
-    /// How often it has been taken.
-    pub acquisitions: u64,
-    /// How often somebody had to wait for it, and then got it.
-    pub contended: u64,
-    /// How long they waited, all together, in nanoseconds.
-    pub waited_ns: u64,
-    /// On the clock of the platform: the present owner has had it at least since then. `None` where nobody noticed.
-    pub held_since_ns: Option<u64>,
 }
 
 /// Why somebody did not get the lock.
@@ -148,13 +125,7 @@ impl RawRobust {
                 owner: AtomicU64::new(0),
                 attention: AtomicU64::new(0),
                 tickets: AtomicU64::new(0),
-                stats: Stats {
-                    acquisitions: AtomicU64::new(0),
-                    contended: AtomicU64::new(0),
-                    waited_ns: AtomicU64::new(0),
-                    seen: AtomicU64::new(0),
-                    seen_ns: AtomicU64::new(0),
-                },
+                stats: Stats::new(),
             }
         }
     }
@@ -251,38 +222,6 @@ impl RawRobust {
         done.map(|_| ()).map_err(|word| Corrupted::NotOwner { word })
     }
 
-    /// Frees the lock if its owner is dead, and wakes who waits for it; whether it was so. The next owner will be
-    /// told of the death.
-    ///
-    /// Waiters do this by themselves; this is for those who look on.
-    ///
-    /// # Errors
-    /// [`Corrupted::NoSuchOwner`].
-    pub fn repair<C: RobustOps>(&self, cx: &C) -> Result<bool, Corrupted> {
-        match self.ownership()? {
-            Ownership::Held(name, _) if cx.is_dead(name) => Ok(self.evict(cx)),
-            _ => Ok(false),
-        }
-    }
-
-    /// Takes the lock away from whoever has it, who may be alive and will go on as if it had it: for people who know
-    /// that it will not. Words that say nothing are put in order. The next owner will be told that an owner died.
-    ///
-    /// Gives whether anybody had it.
-    pub fn evict<C: RobustOps>(&self, cx: &C) -> bool {
-        let word = self.owner.load(Ordering::Relaxed);
-        let condition = match Ownership::decode(word) {
-            Ok(Ownership::Held(_, condition)) => condition,
-            Ok(Ownership::Free(_)) => return false,
-            Ok(Ownership::Reserved(_) | Ownership::Lost) | Err(_) => Condition::default(),
-        };
-        let free = Ownership::Free(condition.after_death()).encode();
-        let evicted = self.owner.compare_exchange(word, free, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        self.attention.store(0, Ordering::Release);
-        self.kick_all(cx);
-        evicted
-    }
-
     /// What the owner word says; old news when it arrives.
     ///
     /// # Errors
@@ -291,20 +230,7 @@ impl RawRobust {
         Ownership::decode(self.owner.load(Ordering::Relaxed))
     }
 
-    /// What has happened to the lock.
-    pub fn stats(&self) -> RobustStats {
-        let Stats { acquisitions, contended, waited_ns, seen, seen_ns } = &self.stats;
-        let acquisitions = acquisitions.load(Ordering::Relaxed);
-        let seen = seen.load(Ordering::Relaxed) == acquisitions;
-        RobustStats {
-            acquisitions,
-            contended: contended.load(Ordering::Relaxed),
-            waited_ns: waited_ns.load(Ordering::Relaxed),
-            held_since_ns: seen.then(|| seen_ns.load(Ordering::Relaxed)),
-        }
-    }
-
-    /// The owner word: for tests that must break it.
+    /// The owner word: for those who look on, and for tests that must break it.
     #[doc(hidden)]
     pub fn owner_word(&self) -> &AtomicU64 {
         &self.owner
@@ -317,17 +243,6 @@ impl RawRobust {
             self.count_acquisition();
         }
         taken
-    }
-
-    /// By the owner alone.
-    #[inline]
-    fn count_acquisition(&self) {
-        if cfg!(any(loom, shuttle)) {
-            // No decision depends on statistics, and each would multiply the states of a model.
-            return;
-        }
-        let count = &self.stats.acquisitions;
-        count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Takes the lock if it can be had.

@@ -80,32 +80,6 @@ impl RawRobust {
         }
     }
 
-    /// By the owner, who has waited since then.
-    fn count_wait<C: RobustOps>(&self, cx: &C, since_ns: u64) {
-        if cfg!(any(loom, shuttle)) {
-            return;
-        }
-        let (stats, now) = (&self.stats, cx.now_ns());
-        let add = |counter: &crate::primitive::AtomicU64, amount| {
-            counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
-        };
-        add(&stats.contended, 1);
-        add(&stats.waited_ns, now.saturating_sub(since_ns));
-        self.notice_owner(now);
-    }
-
-    /// Notes when the present acquisition was first noticed.
-    fn notice_owner(&self, now_ns: u64) {
-        if cfg!(any(loom, shuttle)) {
-            return;
-        }
-        let (stats, count) = (&self.stats, self.stats.acquisitions.load(Ordering::Relaxed));
-        if stats.seen.load(Ordering::Relaxed) != count {
-            stats.seen_ns.store(now_ns, Ordering::Relaxed);
-            stats.seen.store(count, Ordering::Relaxed);
-        }
-    }
-
     /// The lock's key in the seats.
     pub fn key<C: RobustOps>(&self, cx: &C) -> u64 {
         cx.lock_key(&self.owner).get()
