@@ -100,7 +100,7 @@ impl<'a, L: RawLock<SegmentContext>> Court<'a, L> {
     }
 
     fn message(&self) -> &AtomicU64 {
-        &self.empty.words()[0]
+        &self.empty.contents().words()[0]
     }
 
     fn write(&self, rounds: u64, interrupt: &Interrupt) -> anyhow::Result<u64> {

@@ -116,7 +116,7 @@ fn who_leaves_the_data_in_doubt_dies_anywhere() {
 /// The one that finds the dead one dies, too, before it has given the data up, or just after.
 #[test]
 fn two_writers_die_anywhere() {
-    two_die(&[How::Write, How::Forsake, How::Read], [0, 1], 6);
+    two_die(&[How::Write, How::Forsake, How::TryRead], [0, 1], 3);
     two_die(&[How::Read, How::Write, How::Forsake], [1, 2], 16);
 }
 

@@ -7,15 +7,16 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use std::sync::OnceLock;
 
-use crosslock_core::primitive::AtomicU64;
 use crosslock_core::{
     Corrupted, Hooks, LockType, NoHooks, RawLock, RawPvQSpin, acquire_hooked, release_hooked,
     try_acquire_hooked,
 };
 
+use crate::contents::Contents;
 use crate::copy;
 use crate::description::generation;
 use crate::directory::{Kind, MAX_KIND_LEN, ObjectType};
@@ -53,11 +54,10 @@ const _: () = assert!(ALIGN as usize == LINE);
 pub struct SpinMutex<T, L = RawPvQSpin, H = NoHooks> {
     segment: Segment,
     lock: NonNull<L>,
-    data: NonNull<AtomicU64>,
+    contents: Contents<T>,
     hooks: H,
     /// What a release found that could tell nobody; other handles on the same mutex do not know of it.
     corrupted: OnceLock<Corrupted>,
-    holds: PhantomData<fn(T) -> T>,
 }
 
 // SAFETY: the words behind the pointers live as long as `segment`; the lock is `Sync` by `LockType`, and
@@ -90,8 +90,7 @@ impl Segment {
         let segment = self.context()?;
         let offset = segment.find_or_create(name, &SpinMutex::<T, L>::object_type(), |offset| {
             // The lock is free as it is, all zero.
-            let data = segment.mapping().slice(offset + DATA_OFFSET, copy::words::<T>());
-            copy::store(data, &initial);
+            Contents::at(segment.mapping(), offset + DATA_OFFSET).set(initial);
         })?;
         Ok(SpinMutex::at(self, offset))
     }
@@ -129,14 +128,12 @@ impl<T: Plain, L: LockType> SpinMutex<T, L> {
     /// `offset` is that of a checked object of [`SpinMutex::object_type`].
     fn at(segment: &Segment, offset: usize) -> Self {
         let mapping = segment.inner().mapping();
-        let data = mapping.slice::<AtomicU64>(offset + DATA_OFFSET, copy::words::<T>());
         Self {
             segment: segment.clone(),
             lock: mapping.bytes(offset, size_of::<L>()).cast(),
-            data: NonNull::from(data).cast(),
+            contents: Contents::at(mapping, offset + DATA_OFFSET),
             hooks: NoHooks,
             corrupted: OnceLock::new(),
-            holds: PhantomData,
         }
     }
 }
@@ -145,8 +142,8 @@ impl<T, L: LockType, H> SpinMutex<T, L, H> {
     /// The same mutex, telling `hooks` of every operation from now on.
     #[must_use]
     pub fn with_hooks<H2>(self, hooks: H2) -> SpinMutex<T, L, H2> {
-        let Self { segment, lock, data, corrupted, .. } = self;
-        SpinMutex { segment, lock, data, hooks, corrupted, holds: PhantomData }
+        let Self { segment, lock, contents, corrupted, .. } = self;
+        SpinMutex { segment, lock, contents, hooks, corrupted }
     }
 
     /// The lock without the data, to look at its word.
@@ -167,13 +164,9 @@ impl<T, L: LockType, H> SpinMutex<T, L, H> {
         self.raw().is_locked()
     }
 
-    /// The data as 64-bit words, whether or not the lock is held: for those who look on. See
-    /// [`SpinGuard::words`].
-    #[inline]
-    pub fn words(&self) -> &[AtomicU64] {
-        // SAFETY: a slice of this length at this address was made when the mutex was found; the segment is
-        // mapped as long as `self` lives.
-        unsafe { core::slice::from_raw_parts(self.data.as_ptr(), copy::words::<T>()) }
+    /// The data, whether or not the lock is held: for those who look on.
+    pub fn contents(&self) -> &Contents<T> {
+        &self.contents
     }
 }
 
@@ -223,7 +216,12 @@ impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> SpinMutex<T, L, H> {
 
     #[inline]
     fn guard(&self) -> SpinGuard<'_, T, L, H> {
-        SpinGuard { mutex: self, generation: generation(), not_send: PhantomData }
+        SpinGuard {
+            contents: self.contents.share(),
+            mutex: self,
+            generation: generation(),
+            not_send: PhantomData,
+        }
     }
 }
 
@@ -235,9 +233,8 @@ impl<T, L: fmt::Debug + LockType, H> fmt::Debug for SpinMutex<T, L, H> {
 
 /// The right to the data of a locked [`SpinMutex`]; releases the lock on drop.
 ///
-/// Values are copied in and out: a peer that writes without the lock cannot do worse than give this program
-/// wrong values. The guard cannot be sent to another thread. After a fork the child's copy of it is dead: the lock
-/// is the parent's. All methods of such a copy panic, except that dropping it does nothing.
+/// What can be done with the data is said at [`Contents`]. The guard cannot be sent to another thread. After a fork the child's
+/// copy of it is dead: the lock is the parent's. Access to the data of such a copy panics; dropping it does nothing.
 ///
 /// ```compile_fail
 /// fn send(_: impl Send) {}
@@ -248,6 +245,7 @@ impl<T, L: fmt::Debug + LockType, H> fmt::Debug for SpinMutex<T, L, H> {
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct SpinGuard<'a, T: Plain, L: RawLock<SegmentContext> = RawPvQSpin, H: Hooks = NoHooks> {
     mutex: &'a SpinMutex<T, L, H>,
+    contents: Contents<T>,
     generation: u32,
     not_send: PhantomData<*const ()>,
 }
@@ -256,66 +254,6 @@ pub struct SpinGuard<'a, T: Plain, L: RawLock<SegmentContext> = RawPvQSpin, H: H
 unsafe impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks + Sync> Sync for SpinGuard<'_, T, L, H> {}
 
 impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> SpinGuard<'_, T, L, H> {
-    /// A copy of the data.
-    #[inline]
-    #[must_use]
-    pub fn get(&self) -> T {
-        self.check_generation();
-        copy::load(self.mutex.words())
-    }
-
-    /// Overwrites the data.
-    #[inline]
-    pub fn set(&mut self, value: T) {
-        self.check_generation();
-        copy::store(self.mutex.words(), &value);
-    }
-
-    /// Copies the data out, lets `change` change it, and copies it back; not if `change` panics.
-    #[inline]
-    pub fn update<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> R {
-        let mut value = self.get();
-        let result = change(&mut value);
-        self.set(value);
-        result
-    }
-
-    /// The data in place, as 64-bit words to be read and written with `Relaxed` order: for data that is too
-    /// large to copy. A value that ends within a word is padded with zeros.
-    #[inline]
-    #[must_use]
-    pub fn words(&self) -> &[AtomicU64] {
-        self.check_generation();
-        self.mutex.words()
-    }
-
-    /// The data in place.
-    ///
-    /// # Safety
-    /// As long as the reference lives, nobody writes the data, in this process (by [`SpinGuard::words`] or
-    /// [`SpinMutex::words`]) or in any other: all who map the segment keep the lock's protocol.
-    #[inline]
-    #[must_use]
-    pub unsafe fn as_ref(&self) -> &T {
-        self.check_generation();
-        // SAFETY: inside the mapping and aligned to a line; all bytes are a `T`; that nobody writes is the
-        // caller's to ensure.
-        unsafe { self.mutex.data.cast().as_ref() }
-    }
-
-    /// The data in place, to be changed.
-    ///
-    /// # Safety
-    /// As [`SpinGuard::as_ref`], and as long as the reference lives nobody reads the data either, other than by it.
-    #[inline]
-    #[must_use]
-    pub unsafe fn as_mut(&mut self) -> &mut T {
-        self.check_generation();
-        // SAFETY: inside the mapping and aligned to a line; all bytes are a `T`; that nobody else looks is
-        // the caller's to ensure.
-        unsafe { self.mutex.data.cast().as_mut() }
-    }
-
     /// Releases the lock, and tells if that went wrong; dropping the guard leaves that to the next
     /// [`SpinMutex::lock`].
     ///
@@ -347,6 +285,24 @@ impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> SpinGuard<'_, T, L, H> {
         released.inspect_err(|&found| {
             self.mutex.remember(found);
         })
+    }
+}
+
+impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> Deref for SpinGuard<'_, T, L, H> {
+    type Target = Contents<T>;
+
+    #[inline]
+    fn deref(&self) -> &Contents<T> {
+        self.check_generation();
+        &self.contents
+    }
+}
+
+impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> DerefMut for SpinGuard<'_, T, L, H> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Contents<T> {
+        self.check_generation();
+        &mut self.contents
     }
 }
 

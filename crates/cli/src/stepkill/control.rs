@@ -34,7 +34,7 @@ fn name(slot: usize, incarnation: u32) -> u64 {
 
 impl<const LATE: bool> Named<LATE> {
     fn word(&self) -> &AtomicU64 {
-        &self.words.words()[LOCK]
+        &self.words.contents().words()[LOCK]
     }
 
     fn take(&self, from: u64) -> bool {
@@ -98,7 +98,7 @@ impl<const LATE: bool> Section for NamedGuard<'_, LATE> {
     }
 
     fn words(&self) -> &[AtomicU64] {
-        self.lock.words.words()
+        self.lock.words.contents().words()
     }
 
     fn mark_consistent(&mut self) {

@@ -44,7 +44,7 @@ impl<L: RawLock<SegmentContext>> Subject for SpinMutex<Words, L> {
     }
 
     fn arena(&self) -> Arena<'_> {
-        Arena::new(self.words())
+        Arena::new(self.contents().words())
     }
 
     fn enter<R>(
