@@ -26,8 +26,9 @@ fn die_everywhere(kind: Kind, hows: &'static [How], switches: usize) {
     model::robust::die_everywhere::<GuardedRw>(kind, hows, switches);
 }
 
-fn two_die(hows: &'static [How], victims: [usize; 2], stride: usize) {
-    model::robust::two_die::<GuardedRw>(PLAIN, hows, victims, 1, stride);
+/// Kills two of three.
+fn two_die(hows: &'static [How], victims: [usize; 2], switches: usize, stride: usize) {
+    model::robust::two_die::<GuardedRw>(PLAIN, hows, victims, switches, stride);
 }
 
 #[test]
@@ -116,14 +117,15 @@ fn who_leaves_the_data_in_doubt_dies_anywhere() {
 /// The one that finds the dead one dies, too, before it has given the data up, or just after.
 #[test]
 fn two_writers_die_anywhere() {
-    two_die(&[How::Write, How::Forsake, How::TryRead], [0, 1], 3);
-    two_die(&[How::Read, How::Write, How::Forsake], [1, 2], 16);
+    two_die(&[How::Write, How::Forsake, How::Read], [0, 1], 0, 1);
+    two_die(&[How::Write, How::Forsake, How::Read], [0, 1], 1, 8);
+    two_die(&[How::Read, How::Write, How::Forsake], [1, 2], 1, 16);
 }
 
 #[test]
 fn a_reader_and_a_writer_die_anywhere() {
-    two_die(&[How::Read, How::Write, How::Read], [0, 1], 6);
-    two_die(&[How::Write, How::Read, How::Write], [1, 2], 16);
+    two_die(&[How::Read, How::Write, How::Read], [0, 1], 1, 6);
+    two_die(&[How::Write, How::Read, How::Write], [1, 2], 1, 16);
 }
 
 /// Nobody sleeps here, so that what is missed is the exclusion [R].
