@@ -242,13 +242,12 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
         loop {
             let word = self.lock.attention.load(Ordering::Acquire);
             let displaced = Attention::decode(word).waiter();
-            if let Some(displaced) =
-                displaced.filter(|&slot| Some(slot) != wanted.waiter() && slot != self.me.slot())
-            {
-                // Before, so that a crash in between leaves the request.
-                self.cx.kick(displaced);
-            }
+            let displaced = displaced.filter(|&slot| Some(slot) != wanted.waiter() && slot != self.me.slot());
+            // Before, so that a crash in between leaves the request.
+            displaced.inspect(|&slot| self.cx.kick(slot));
             if word == wanted.encode() || self.lock.replace_attention(word, wanted.encode()) {
+                // After, for it may have asked for the same once more, and sleep.
+                displaced.inspect(|&slot| self.cx.kick(slot));
                 return;
             }
         }
