@@ -134,7 +134,15 @@ impl Visited for Watched {
         let Some(how) = how else {
             for _ in 0..40 {
                 let said = format!("{:?}", self.0.lock);
-                let words = ["Free(", "Held(", "Reserved(", "Nobody", "Sleeps(", "Wants(", "Claimed("];
+                let words = [
+                    "Free(",
+                    "Held(",
+                    "Reserved(",
+                    "attention: None",
+                    "wish: Kick",
+                    "wish: Reserve,",
+                    "wish: ReserveAndKick",
+                ];
                 SEEN.lock().unwrap().extend(words.into_iter().filter(|word| said.contains(word)));
                 model::thread::yield_now();
             }
@@ -155,7 +163,15 @@ impl Visited for Watched {
 #[test]
 fn all_that_the_words_can_say_is_seen() {
     check::<Watched>(&[None, Some(How::Wait), Some(How::Wait), Some(How::GiveUp)]);
-    let expected = ["Free(", "Held(", "Reserved(", "Nobody", "Sleeps(", "Wants(", "Claimed("];
+    let expected = [
+        "Free(",
+        "Held(",
+        "Reserved(",
+        "attention: None",
+        "wish: Kick",
+        "wish: Reserve,",
+        "wish: ReserveAndKick",
+    ];
     assert_eq!(*SEEN.lock().unwrap(), BTreeSet::from(expected));
 }
 

@@ -57,7 +57,7 @@ pub use seat::{READS, Seat};
 pub use stats::RobustStats;
 use stats::Stats;
 use thiserror::Error;
-use word::Attention;
+use word::{Attention, Wish};
 pub use word::{Condition, Name, Ownership};
 
 use crate::error::Corrupted;
@@ -176,11 +176,11 @@ impl RawRobust {
     #[inline]
     pub unsafe fn release<C: RobustOps>(&self, cx: &C, me: Name) -> Result<(), Corrupted> {
         if self.owner.load(Ordering::Relaxed) == me.bits() {
-            self.let_go(cx, me, 0);
+            self.let_go(cx, 0);
             return Ok(());
         }
         let condition = self.condition(me)?;
-        self.leave(cx, me, if condition.owner_died { Ownership::Lost } else { Ownership::Free(condition) });
+        self.leave(cx, if condition.owner_died { Ownership::Lost } else { Ownership::Free(condition) });
         Ok(())
     }
 
@@ -199,7 +199,7 @@ impl RawRobust {
         condition: Condition,
     ) -> Result<(), Corrupted> {
         self.condition(me)?;
-        self.leave(cx, me, Ownership::Free(condition));
+        self.leave(cx, Ownership::Free(condition));
         Ok(())
     }
 
@@ -283,15 +283,15 @@ impl RawRobust {
     }
 
     #[cold]
-    fn leave<C: RobustOps>(&self, cx: &C, me: Name, left: Ownership) {
-        self.let_go(cx, me, left.encode());
+    fn leave<C: RobustOps>(&self, cx: &C, left: Ownership) {
+        self.let_go(cx, left.encode());
         if left == Ownership::Lost {
             self.kick_all(cx);
         }
     }
 
     #[inline]
-    fn let_go<C: RobustOps>(&self, cx: &C, me: Name, word: u64) {
+    fn let_go<C: RobustOps>(&self, cx: &C, word: u64) {
         if cx.has_heavy_barrier() {
             self.owner.store(word, release_order());
             // [S]: the other half is the heavy barrier of the head.
@@ -301,45 +301,34 @@ impl RawRobust {
             fence_after_exchange();
         }
         if self.attention.load(Ordering::Relaxed) != 0 {
-            self.attend(cx, me);
+            self.attend(cx);
         }
     }
 
     /// Looks after the head, once the lock is free.
     #[cold]
-    fn attend<C: RobustOps>(&self, cx: &C, me: Name) {
-        loop {
-            let word = self.attention.load(Ordering::Acquire);
-            let said = Attention::decode(word);
-            let waiter = said.waiter();
-            if let Attention::Nobody = said {
-                return;
-            }
-            if let Attention::Wants(waiter) | Attention::WantsAsleep(waiter) = said
-                && self.is_waiting(cx, waiter)
-                && let Some(name) = cx.name_of(waiter)
-            {
-                let reserved = Ownership::Reserved(name).encode();
-                // Should somebody be faster here, it is asked again at its release.
-                let _ = self.owner.compare_exchange(0, reserved, Ordering::Release, Ordering::Relaxed);
-                if let Attention::Wants(_) = said {
-                    return;
-                }
-            }
-            // Taken back only after the kick: whoever releases in between kicks as well, for this one may die before
-            // it does. The claim tells this request from the next one of the same waiter.
-            let claimed = Attention::Claimed(waiter.unwrap_or(me.slot()), me.slot()).encode();
-            if !self.replace_attention(word, claimed) {
-                continue;
-            }
-            let alive = waiter.filter(|&waiter| self.is_waiting(cx, waiter));
-            if let Some(waiter) = alive.or_else(|| self.first(cx)) {
-                cx.kick(waiter);
-            }
-            // Now it is on its way, and releases need not care until it asks again.
-            self.replace_attention(claimed, 0);
+    fn attend<C: RobustOps>(&self, cx: &C) {
+        let word = self.attention.load(Ordering::Acquire);
+        if word == 0 {
             return;
         }
+        let said = Attention::decode(word).filter(|said| self.is_waiting(cx, said.waiter));
+        if let Some(Attention { wish: Wish::Reserve | Wish::ReserveAndKick, waiter, .. }) = said
+            && let Some(name) = cx.name_of(waiter)
+        {
+            let reserved = Ownership::Reserved(name).encode();
+            // Should somebody be faster here, it is asked again at its release.
+            let _ = self.owner.compare_exchange(0, reserved, Ordering::Release, Ordering::Relaxed);
+        }
+        if matches!(said, Some(Attention { wish: Wish::Reserve, .. })) {
+            return;
+        }
+        if let Some(waiter) = said.map(|said| said.waiter).or_else(|| self.first(cx)) {
+            cx.kick(waiter);
+        }
+        // Taken back only after the kick: whoever releases in between kicks as well, for this one may die before it
+        // does. From then on it is on its way, and releases need not care until it asks again.
+        self.replace_attention(word, 0);
     }
 
     fn replace_attention(&self, old: u64, new: u64) -> bool {

@@ -12,7 +12,7 @@
 //! So each sleep ends by a kick, or by the death of the one who would have kicked. That it also ends after some time
 //! is a net for those who are alive but stopped.
 
-use super::word::Attention;
+use super::word::{Attention, Wish};
 use super::{HAND_OVER_NS, Look, Manners, Name, Ownership, RawRobust, Refused, RobustOps, Seat};
 use crate::Condition;
 use crate::event::Event;
@@ -176,12 +176,13 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
                 name
             } else {
                 let since = *head_since.get_or_insert_with(|| cx.now_ns());
-                match self.compete(since).inspect_err(|_| self.get_up())? {
-                    Look::Taken(condition) => {
+                match self.compete(since, seen).inspect_err(|_| self.get_up())? {
+                    Some(Look::Taken(condition)) => {
                         self.get_up_as_owner();
                         return Ok(condition);
                     }
-                    Look::Busy(name) => name,
+                    Some(Look::Busy(name)) => name,
+                    None => continue,
                 }
             };
             let now = cx.now_ns();
@@ -210,54 +211,55 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
         self.cx.seats().get(name.slot().index()).is_some_and(same)
     }
 
-    /// The head's part: tries to take the lock; if it cannot, asks to be kicked, and says by whom.
-    fn compete(&self, since_ns: u64) -> Result<Look, Refused> {
+    /// The head's part: tries to take the lock; if it cannot, asks to be kicked, and says by whom. `None`: somebody else
+    /// asks, too.
+    fn compete(&self, since_ns: u64, seen: u32) -> Result<Option<Look>, Refused> {
         let Self { lock, cx, me, seat, .. } = *self;
         let now = cx.now_ns();
         lock.notice_owner(now);
         let waited_long = now.saturating_sub(since_ns) >= HAND_OVER_NS;
-        if waited_long {
-            self.ask(Attention::Wants(me.slot()));
+        if waited_long && !self.ask(Wish::Reserve, me.slot(), seen) {
+            return Ok(None);
         }
         loop {
             if let Look::Taken(condition) = lock.spin(cx, me, Manners::Rude)? {
-                return Ok(Look::Taken(condition));
+                return Ok(Some(Look::Taken(condition)));
             }
             if !waited_long || cx.now_ns() >= now.saturating_add(cx.spin_when_wanted_ns()) {
                 break;
             }
         }
-        let asleep = if waited_long { Attention::WantsAsleep } else { Attention::Sleeps };
-        self.ask(asleep(me.slot()));
+        let wish = if waited_long { Wish::ReserveAndKick } else { Wish::Kick };
+        if !self.ask(wish, me.slot(), seen) {
+            return Ok(None);
+        }
         cx.heavy_barrier(); // [S], also for those who release
         let look = lock.look(cx, me, Manners::Rude)?;
         if let Look::Busy(name) = look {
             seat.watches.store(name.bits(), Ordering::Relaxed);
         }
-        Ok(look)
+        Ok(Some(look))
     }
 
-    /// Sets the attention; who was named there before is kicked, and will see whether it is the head.
-    fn ask(&self, wanted: Attention) {
-        loop {
-            let word = self.lock.attention.load(Ordering::Acquire);
-            let displaced = Attention::decode(word).waiter();
-            let displaced = displaced.filter(|&slot| Some(slot) != wanted.waiter() && slot != self.me.slot());
-            // Before, so that a crash in between leaves the request.
-            displaced.inspect(|&slot| self.cx.kick(slot));
-            if word == wanted.encode() || self.lock.replace_attention(word, wanted.encode()) {
-                // After, for it may have asked for the same once more, and sleep.
-                displaced.inspect(|&slot| self.cx.kick(slot));
-                return;
-            }
+    /// Sets the attention; who was named there before is kicked, and will see whether it is the head. Gives whether it
+    /// could: if not, somebody else has asked meanwhile, who may be the head.
+    #[must_use]
+    fn ask(&self, wish: Wish, waiter: CpuId, kicks: u32) -> bool {
+        let wanted = Attention { wish, waiter, kicks }.encode();
+        let word = self.lock.attention.load(Ordering::Acquire);
+        let displaced = Attention::decode(word).map(|said| said.waiter);
+        if let Some(displaced) = displaced.filter(|&slot| slot != waiter && slot != self.me.slot()) {
+            // Before, so that a crash in between leaves the request; should it ask again, that is another word.
+            self.cx.kick(displaced);
         }
+        word == wanted || self.lock.replace_attention(word, wanted)
     }
 
     /// Takes back what this one has asked for.
     fn ask_no_more(&self) {
         loop {
             let word = self.lock.attention.load(Ordering::Acquire);
-            let mine = Attention::decode(word).waiter() == Some(self.me.slot());
+            let mine = Attention::decode(word).is_some_and(|said| said.waiter == self.me.slot());
             if !mine || self.lock.replace_attention(word, 0) {
                 return;
             }
@@ -271,12 +273,14 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
         fence(Ordering::SeqCst); // [W]
         let watches_me = |seat: &Seat| seat.watches.load(Ordering::Relaxed) == me.bits();
         let next = lock.waiting(cx).min_by_key(|(_, seat)| seat.ticket());
-        let next = next.filter(|(_, seat)| watches_me(seat)).map(|(name, _)| name);
-        match next {
-            Some(name) => self.ask(Attention::Sleeps(name.slot())),
-            None => self.ask_no_more(),
+        let next = next.filter(|(_, seat)| watches_me(seat));
+        // If somebody asks at the same moment, the next one is kicked like all who watch this one.
+        let next = next
+            .filter(|(name, seat)| self.ask(Wish::Kick, name.slot(), seat.kicks().load(Ordering::Relaxed)));
+        if next.is_none() {
+            self.ask_no_more();
         }
-        self.kick_watchers(next);
+        self.kick_watchers(next.map(|(name, _)| name));
     }
 
     /// Leaves the queue without the lock.

@@ -5,10 +5,10 @@
 //!           +-------------------------+-------------+--------+------------+
 //!           |       incarnation       |    check    | flags  |  slot + 1  |
 //!           +-------------------------+-------------+--------+------------+
-//! attention  63                    31 30   28 27        14 13         0
-//!           +------------------------+-------+------------+------------+
-//!           |            0           | kind  | claimer + 1| waiter + 1 |
-//!           +------------------------+-------+------------+------------+
+//! attention  63                     32 31  30 29  28        14 13         0
+//!           +-------------------------+------+------+------------+------------+
+//!           | the waiter's kicks then |  0   | kind |     0      | waiter + 1 |
+//!           +-------------------------+------+------+------------+------------+
 //! ```
 //! `check` is a hash of slot and incarnation: bytes that somebody has overwritten rarely look like a name.
 
@@ -192,66 +192,54 @@ impl fmt::Display for Ownership {
     }
 }
 
-/// Whom the next release is to look after. Slots only: who sleeps is found in his seat.
+/// Whom the next release is to look after, and how.
+///
+/// A request carries how often the waiter had been kicked when it was made. Whoever answers it kicks first, so a later
+/// request of the same waiter is another word, and is not mistaken for this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Attention {
-    Nobody,
-    /// That waiter sleeps: it is to be kicked.
-    Sleeps(CpuId),
-    /// That waiter has waited long enough: the lock is to be reserved for it.
-    Wants(CpuId),
-    /// The same, and it sleeps.
-    WantsAsleep(CpuId),
-    /// The second is about to kick the first.
-    Claimed(CpuId, CpuId),
-    /// What nobody writes.
-    Garbage,
+pub(crate) struct Attention {
+    pub(crate) wish: Wish,
+    pub(crate) waiter: CpuId,
+    pub(crate) kicks: u32,
 }
 
-const SLEEPS: u64 = 1;
-const WANTS: u64 = 2;
-const CLAIMED: u64 = 3;
-const WANTS_ASLEEP: u64 = 4;
-const KIND_SHIFT: u32 = 28;
-const KIND_MASK: u64 = 7;
+/// What a waiter asks of the next release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum Wish {
+    /// It sleeps: it is to be kicked.
+    Kick = 1,
+    /// It has waited long enough, and spins: the lock is to be reserved for it.
+    Reserve = 2,
+    /// Both.
+    ReserveAndKick = 3,
+}
+
+const WISH_SHIFT: u32 = 29;
+const WISH_MASK: u64 = 3;
+const KICKS_SHIFT: u32 = 32;
 
 impl Attention {
     pub(crate) const fn encode(self) -> u64 {
-        const fn slot(slot: CpuId) -> u64 {
-            slot.index() as u64 + 1
-        }
-        match self {
-            Self::Nobody | Self::Garbage => 0,
-            Self::Sleeps(waiter) => SLEEPS << KIND_SHIFT | slot(waiter),
-            Self::Wants(waiter) => WANTS << KIND_SHIFT | slot(waiter),
-            Self::WantsAsleep(waiter) => WANTS_ASLEEP << KIND_SHIFT | slot(waiter),
-            Self::Claimed(waiter, by) => CLAIMED << KIND_SHIFT | slot(by) << SLOT_BITS | slot(waiter),
-        }
+        let waiter = self.waiter.index() as u64 + 1;
+        (self.kicks as u64) << KICKS_SHIFT | (self.wish as u64) << WISH_SHIFT | waiter
     }
 
-    pub(crate) const fn decode(word: u64) -> Self {
-        const fn slot(bits: u64) -> Option<CpuId> {
-            CpuId::new(((bits & SLOT_MASK) as usize).wrapping_sub(1))
-        }
-        let said = match (word >> KIND_SHIFT & KIND_MASK, slot(word), slot(word >> SLOT_BITS)) {
-            (0, None, None) => Self::Nobody,
-            (SLEEPS, Some(waiter), None) => Self::Sleeps(waiter),
-            (WANTS, Some(waiter), None) => Self::Wants(waiter),
-            (WANTS_ASLEEP, Some(waiter), None) => Self::WantsAsleep(waiter),
-            (CLAIMED, Some(waiter), Some(by)) => Self::Claimed(waiter, by),
-            _ => Self::Garbage,
+    /// `None` for what nobody writes, and for 0, which asks for nothing.
+    pub(crate) const fn decode(word: u64) -> Option<Self> {
+        let wish = match word >> WISH_SHIFT & WISH_MASK {
+            1 => Wish::Kick,
+            2 => Wish::Reserve,
+            3 => Wish::ReserveAndKick,
+            _ => return None,
         };
-        if said.encode() == word { said } else { Self::Garbage }
-    }
-
-    /// Whom it is about.
-    pub(crate) const fn waiter(self) -> Option<CpuId> {
-        match self {
-            Self::Sleeps(waiter)
-            | Self::Wants(waiter)
-            | Self::WantsAsleep(waiter)
-            | Self::Claimed(waiter, _) => Some(waiter),
-            Self::Nobody | Self::Garbage => None,
+        let kicks = (word >> KICKS_SHIFT) as u32;
+        match CpuId::new(((word & SLOT_MASK) as usize).wrapping_sub(1)) {
+            Some(waiter) => {
+                let said = Self { wish, waiter, kicks };
+                if said.encode() == word { Some(said) } else { None }
+            }
+            None => None,
         }
     }
 }
@@ -282,16 +270,16 @@ mod tests {
 
     #[test]
     fn attention_survives_the_round_trip() {
-        for name in names() {
-            let slot = name.slot();
-            let said = [Attention::Sleeps, Attention::Wants, Attention::WantsAsleep].map(|kind| kind(slot));
-            for said in said.into_iter().chain([Attention::Claimed(slot, slot)]) {
-                assert_eq!(Attention::decode(said.encode()), said);
+        for waiter in names().map(Name::slot) {
+            for wish in [Wish::Kick, Wish::Reserve, Wish::ReserveAndKick] {
+                for kicks in [0, 1, u32::MAX] {
+                    let said = Attention { wish, waiter, kicks };
+                    assert_eq!(Attention::decode(said.encode()), Some(said));
+                }
             }
         }
-        assert_eq!(Attention::decode(0), Attention::Nobody);
-        for garbage in [1, 1 << 28, 5 << 28 | 1, 1 << 31, u64::MAX, 1 << 32] {
-            assert_eq!(Attention::decode(garbage), Attention::Garbage);
+        for nothing in [0, 1, 1 << 28, 1 << 29, 1 << 31 | 1 << 29 | 1, u64::MAX, 1 << 32] {
+            assert_eq!(Attention::decode(nothing), None);
         }
     }
 
