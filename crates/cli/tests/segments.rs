@@ -204,7 +204,10 @@ fn a_thread_that_ended_without_unlocking_is_named() {
     let mutex = segment.mutex("n", 0u64).unwrap();
     std::thread::scope(|scope| {
         let forget = || core::mem::forget(mutex.lock().unwrap());
-        std::thread::Builder::new().name("careless".into()).spawn_scoped(scope, forget).unwrap();
+        let careless =
+            std::thread::Builder::new().name("careless".into()).spawn_scoped(scope, forget).unwrap();
+        // The scope's end alone would not wait until it is registered no more.
+        careless.join().unwrap();
     });
     let said = format!("owner dead: pid {} tid ", std::process::id());
     let is_named = crosslock(&["inspect", &name.0]).assert().success().stdout(contains(said));

@@ -7,7 +7,7 @@ use crate::error::Corrupted;
 /// What a lock is, whoever uses it.
 ///
 /// # Safety
-/// The type is `repr(C)` or `repr(transparent)` over atomics only, at most 64 bytes, aligned to 4 or 8, the
+/// The type is `repr(C)` or `repr(transparent)` over atomics only, at most 128 bytes, aligned to 4 or 8, the
 /// same on every architecture; all bytes zero is a free lock.
 pub unsafe trait LockType: Default + Sync {
     /// What the lock is called in commands, segments and reports.

@@ -125,6 +125,13 @@ impl AliveWord {
         let to = self.base.as_ptr().cast();
         // SAFETY: over a page of our own, of which nobody has a reference.
         unsafe { mmap(to, self.page, READ_WRITE, MapFlags::SHARED | MapFlags::FIXED, fd, at as u64) }?;
+        // SAFETY: inside the first page.
+        let word = unsafe { self.base.add(self.offset) }.cast::<AtomicU32>();
+        // SAFETY: aligned as libc's word is; the page stays mapped until `unlock`.
+        let word = unsafe { word.as_ref() };
+        // A write, so that the kernel need not bring the page in at the death: a thread that is killed while it is
+        // exiting cannot have that done any more. Relaxed: changes nothing.
+        word.fetch_or(0, Ordering::Relaxed);
         Ok(())
     }
 

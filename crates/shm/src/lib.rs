@@ -6,11 +6,10 @@
 //!
 //! ```
 //! use crosslock::Segment;
-//! use crosslock::crosslock_core::RawPvQSpin;
 //!
 //! # let name = &format!("doc-{}", std::process::id());
 //! let segment = Segment::open_or_create(name)?;
-//! let visits = segment.spin_mutex::<u64, RawPvQSpin>("visits", 0)?;
+//! let visits = segment.mutex("visits", 0u64)?;
 //! let count = visits.lock()?.update(|n| {
 //!     *n += 1;
 //!     *n
@@ -35,6 +34,7 @@ mod directory;
 mod error;
 mod file;
 mod futex;
+mod guarded;
 mod header;
 mod inspect;
 mod lease;

@@ -51,12 +51,44 @@ impl<G> Suspect<G> {
 
 impl<G> LockError<G> {
     /// A guard as the condition of the data demands.
-    pub(crate) fn check(guard: G, condition: Condition) -> Result<G, Self> {
+    fn check(guard: G, condition: Condition) -> Result<G, Self> {
         match (condition.owner_died, condition.poisoned) {
             (false, false) => Ok(guard),
             (true, _) => Err(Self::OwnerDied(Suspect(guard))),
             (false, true) => Err(Self::Poisoned(Suspect(guard))),
         }
+    }
+}
+
+/// What the user is told of an attempt; `guard` is for what was had.
+#[inline]
+pub(crate) fn answer<G>(
+    got: Result<Condition, Refused>,
+    guard: impl FnOnce(Condition) -> G,
+) -> Result<G, LockError<G>> {
+    match got {
+        Ok(condition) => LockError::check(guard(condition), condition),
+        Err(refused) => Err(LockError::Failed(refused.into())),
+    }
+}
+
+/// The same of an attempt that did not wait.
+#[inline]
+pub(crate) fn answer_to_try<G>(
+    got: Result<Option<Condition>, Refused>,
+    guard: impl FnOnce(Condition) -> G,
+) -> Result<Option<G>, LockError<G>> {
+    got.transpose().map(|got| answer(got, guard)).transpose()
+}
+
+/// The same of an attempt that waited for some time only.
+pub(crate) fn answer_in_time<G>(
+    got: Result<Condition, Refused>,
+    guard: impl FnOnce(Condition) -> G,
+) -> Result<Option<G>, LockError<G>> {
+    match got {
+        Err(Refused::TimedOut) => Ok(None),
+        got => answer(got, guard).map(Some),
     }
 }
 

@@ -5,14 +5,14 @@ use core::time::Duration;
 
 use crosslock_core::primitive::{AtomicU64, Ordering};
 use crosslock_core::{
-    Condition, Corrupted, CpuId, Name, Ownership, RawRobust, RawRobustRw, RobustOps, RobustStats, Seat,
+    Condition, Corrupted, CpuId, LockType, Name, Ownership, RawRobust, RawRobustRw, RobustOps, RobustStats,
+    Seat,
 };
 
 use crate::directory::{Entry, Kind, Object};
 use crate::error::{Error, Result};
 use crate::inspect::{Identity, ObjectInfo};
 use crate::segment::{Segment, SegmentContext};
-use crate::{mutex, rwlock};
 
 /// A robust lock as somebody found it who looked on; old news when it arrives.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ impl LockInfo {
     /// Whether it is a [`RwLock`](crate::RwLock).
     #[must_use]
     pub fn is_rwlock(&self) -> bool {
-        self.object.ty.kind == Kind::new(rwlock::KIND)
+        self.object.ty.kind == Kind::new(RawRobustRw::NAME)
     }
 
     /// In what condition the next owner will find the data, if nothing happens until then; the death of the present one is
@@ -120,9 +120,9 @@ impl<'a> Found<'a> {
     fn of(segment: &'a SegmentContext, object: &Object) -> Option<Self> {
         let range = segment.checked_range(object).ok()?;
         let is = |kind, size| object.ty.kind == Kind::new(kind) && range.len() >= size;
-        if is(mutex::KIND, size_of::<RawRobust>()) {
+        if is(RawRobust::NAME, size_of::<RawRobust>()) {
             Some(Self::Mutex(segment.mapping().at(range.start)))
-        } else if is(rwlock::KIND, size_of::<RawRobustRw>()) {
+        } else if is(RawRobustRw::NAME, size_of::<RawRobustRw>()) {
             Some(Self::RwLock(segment.mapping().at(range.start)))
         } else {
             None
@@ -144,7 +144,11 @@ impl SegmentContext {
     }
 
     fn party(&self, name: Name) -> Party {
-        Party { name, identity: self.identity(name), is_alive: !self.is_dead(name) }
+        Party {
+            name,
+            identity: self.identity(name),
+            is_alive: !self.is_dead(name) && !self.is_abandoned(name),
+        }
     }
 
     /// The words of the lock at the start of a checked object.
@@ -219,7 +223,7 @@ impl Segment {
     /// people who want to see none.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`].
+    /// [`Error::ReadOnly`], [`Error::Busy`], [`Error::Io`].
     pub fn repair(&self) -> Result<Vec<Repaired>> {
         let cx = self.context()?;
         let mut repaired = Vec::new();
@@ -228,6 +232,9 @@ impl Segment {
                 Ok(Ownership::Held(name, _)) => Some(cx.party(name)),
                 _ => None,
             };
+            if let Some(owner) = &owner {
+                cx.bury(owner.name)?;
+            }
             if found.raw().repair(cx).unwrap_or(false) {
                 repaired.push(Repaired { object: object.name.to_string(), owner });
             }
@@ -246,7 +253,7 @@ impl Segment {
     pub fn force_unlock(&self, object: &str) -> Result<bool> {
         let cx = self.context()?;
         let found = cx.robust_locks().find(|(found, _)| found.name.to_string() == object);
-        let missing = || Error::NoSuchObject { name: object.into(), kind: Kind::new(mutex::KIND) };
+        let missing = || Error::NoSuchObject { name: object.into(), kind: Kind::new(RawRobust::NAME) };
         let lock = found.ok_or_else(missing)?.1.raw();
         Ok(lock.evict(cx, lock.owner_word().load(Ordering::Relaxed)))
     }

@@ -1,35 +1,18 @@
-//! A mutex in a segment that survives the death of whoever has it, or waits for it.
-//!
-//! ```text
-//!   object    0   the lock: crosslock-core's RawRobust, on a cache line of its own
-//!            64   the data, in whole 64-bit words
-//! ```
+//! A mutex in a segment that survives the death of whoever has it, or waits for it: a [`Guarded`] with the robust lock.
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
-use core::ptr::NonNull;
 use core::time::Duration;
 
-use crosslock_core::{Condition, LockType, Name, RawRobust, Refused, RobustOps};
+use crosslock_core::{Condition, Name, RawRobust};
 
 use crate::contents::Contents;
-use crate::copy;
-use crate::directory::{Kind, ObjectType};
 use crate::error::{Error, Result};
-use crate::header::LINE;
-use crate::lock_error::{Accept, LockError};
+use crate::guarded::Guarded;
+use crate::lock_error::{Accept, LockError, answer, answer_in_time, answer_to_try};
 use crate::plain::Plain;
 use crate::segment::Segment;
 use crate::tenure::Tenure;
-
-/// Where the data begins.
-const DATA_OFFSET: usize = LINE;
-
-/// Of the object.
-const ALIGN: u32 = 64;
-const _: () = assert!(ALIGN as usize == LINE && size_of::<RawRobust>() <= LINE);
-
-pub(crate) const KIND: &str = RawRobust::NAME;
 
 /// What locking gives.
 pub type LockResult<'a, T, G = Guard<'a, T>> = core::result::Result<G, LockError<Guard<'a, T>>>;
@@ -64,16 +47,7 @@ pub type LockResult<'a, T, G = Guard<'a, T>> = core::result::Result<G, LockError
 /// # drop(balance);
 /// # Ok::<(), crosslock::Error>(())
 /// ```
-pub struct Mutex<T> {
-    segment: Segment,
-    lock: NonNull<RawRobust>,
-    contents: Contents<T>,
-}
-
-// SAFETY: the words behind the pointers live as long as `segment`, and are atomics.
-unsafe impl<T> Send for Mutex<T> {}
-// SAFETY: as above.
-unsafe impl<T> Sync for Mutex<T> {}
+pub struct Mutex<T>(Guarded<RawRobust, T>);
 
 impl Segment {
     /// The mutex `name`, created around `initial` if there is none.
@@ -83,12 +57,7 @@ impl Segment {
     /// [`Error::DirectoryFull`], [`Error::HeapFull`], [`Error::Damaged`], [`Error::ReadOnly`],
     /// [`Error::Busy`], [`Error::Io`].
     pub fn mutex<T: Plain>(&self, name: &str, initial: T) -> Result<Mutex<T>> {
-        let segment = self.context()?;
-        let offset = segment.find_or_create(name, &Mutex::<T>::object_type(), |offset| {
-            // The lock is free as it is, all zero.
-            Contents::at(segment.mapping(), offset + DATA_OFFSET).set(initial);
-        })?;
-        Ok(Mutex::at(self, offset))
+        Guarded::create(self, name, initial).map(Mutex)
     }
 
     /// The mutex `name`, which exists.
@@ -96,36 +65,11 @@ impl Segment {
     /// # Errors
     /// [`Error::NoSuchObject`]; else as [`Segment::mutex`].
     pub fn open_mutex<T: Plain>(&self, name: &str) -> Result<Mutex<T>> {
-        let wanted = Mutex::<T>::object_type();
-        let offset = self.context()?.find(name, &wanted)?;
-        let offset = offset.ok_or(Error::NoSuchObject { name: name.into(), kind: wanted.kind })?;
-        Ok(Mutex::at(self, offset))
+        Guarded::open(self, name).map(Mutex)
     }
 }
 
 impl<T: Plain> Mutex<T> {
-    fn object_type() -> ObjectType {
-        const {
-            assert!(align_of::<T>() <= LINE, "the data is aligned to more than a line");
-        }
-        ObjectType {
-            kind: Kind::new(KIND),
-            fingerprint: T::FINGERPRINT,
-            size: (DATA_OFFSET + copy::words::<T>() * size_of::<u64>()) as u64,
-            align: ALIGN,
-        }
-    }
-
-    /// `offset` is that of a checked object of [`Mutex::object_type`].
-    fn at(segment: &Segment, offset: usize) -> Self {
-        let mapping = segment.inner().mapping();
-        Self {
-            segment: segment.clone(),
-            lock: mapping.bytes(offset, size_of::<RawRobust>()).cast(),
-            contents: Contents::at(mapping, offset + DATA_OFFSET),
-        }
-    }
-
     /// Waits until the lock is free or its owner dead, and takes it.
     ///
     /// The first time, the thread becomes a participant of the segment; see [`Segment::register`].
@@ -135,12 +79,9 @@ impl<T: Plain> Mutex<T> {
     /// [`Error::NotRecoverable`], [`Error::Corrupted`], or as [`Segment::register`].
     #[inline]
     pub fn lock(&self) -> LockResult<'_, T> {
-        let cx = self.segment.inner();
+        let cx = self.0.cx();
         let me = cx.me()?;
-        match self.raw().acquire(cx, me) {
-            Ok(condition) => LockError::check(self.guard(me, condition), condition),
-            Err(refused) => Err(LockError::Failed(refused.into())),
-        }
+        answer(self.raw().acquire(cx, me), |condition| self.guard(me, condition))
     }
 
     /// Takes the lock if it is free, or its owner dead; never waits. `None` where somebody has it, also this thread.
@@ -149,13 +90,9 @@ impl<T: Plain> Mutex<T> {
     /// As [`Mutex::lock`].
     #[inline]
     pub fn try_lock(&self) -> LockResult<'_, T, Option<Guard<'_, T>>> {
-        let cx = self.segment.inner();
+        let cx = self.0.cx();
         let me = cx.me()?;
-        match self.raw().try_acquire(cx, me) {
-            Ok(Some(condition)) => LockError::check(self.guard(me, condition), condition).map(Some),
-            Ok(None) => Ok(None),
-            Err(refused) => Err(LockError::Failed(refused.into())),
-        }
+        answer_to_try(self.raw().try_acquire(cx, me), |condition| self.guard(me, condition))
     }
 
     /// As [`Mutex::lock`], but waits at most for `timeout`, and then leaves the queue as if it had never been there.
@@ -164,19 +101,15 @@ impl<T: Plain> Mutex<T> {
     /// # Errors
     /// As [`Mutex::lock`].
     pub fn lock_timeout(&self, timeout: Duration) -> LockResult<'_, T, Option<Guard<'_, T>>> {
-        let cx = self.segment.inner();
+        let cx = self.0.cx();
         let me = cx.me()?;
-        let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-        match self.raw().acquire_until(cx, me, cx.now_ns().saturating_add(timeout)) {
-            Ok(condition) => LockError::check(self.guard(me, condition), condition).map(Some),
-            Err(Refused::TimedOut) => Ok(None),
-            Err(refused) => Err(LockError::Failed(refused.into())),
-        }
+        let got = self.raw().acquire_until(cx, me, cx.deadline_ns(timeout));
+        answer_in_time(got, |condition| self.guard(me, condition))
     }
 
     #[inline]
     fn guard(&self, name: Name, condition: Condition) -> Guard<'_, T> {
-        Guard { contents: self.contents.share(), mutex: self, tenure: Tenure::begin(name, condition) }
+        Guard { contents: self.0.contents().share(), mutex: self, tenure: Tenure::begin(name, condition) }
     }
 }
 
@@ -184,19 +117,17 @@ impl<T> Mutex<T> {
     /// The lock without the data, to look at its words.
     #[inline]
     pub fn raw(&self) -> &RawRobust {
-        // SAFETY: checked to be inside the segment and aligned, and mapped as long as `segment`; it is atomics
-        // through and through, valid for all bytes.
-        unsafe { self.lock.as_ref() }
+        self.0.raw()
     }
 
     /// The segment that it lies in.
     pub fn segment(&self) -> &Segment {
-        &self.segment
+        self.0.segment()
     }
 
     /// The data, whether or not the lock is held: for those who look on.
     pub fn contents(&self) -> &Contents<T> {
-        &self.contents
+        self.0.contents()
     }
 }
 
@@ -241,7 +172,7 @@ impl<T> Guard<'_, T> {
     /// # Errors
     /// [`Error::Corrupted`] where somebody has taken the lock away, or written garbage over it.
     #[inline]
-    pub fn unlock(self) -> Result<()> {
+    pub fn unlock(self) -> Result<(), Error> {
         let guard = core::mem::ManuallyDrop::new(self);
         guard.tenure.check();
         guard.release()
@@ -249,7 +180,7 @@ impl<T> Guard<'_, T> {
 
     #[inline]
     fn release(&self) -> Result<()> {
-        let (lock, cx, name) = (self.mutex.raw(), self.mutex.segment.inner(), self.tenure.name());
+        let (lock, cx, name) = (self.mutex.raw(), self.mutex.0.cx(), self.tenure.name());
         if !self.tenure.is_of_this_process() {
             return Ok(());
         }

@@ -9,10 +9,14 @@
 //!   register   (registry lock)  nobody there?  lease free?  take lease;  not used;  clear seat;  alive word;
 //!                               describe;  state = incarnation + 1, used
 //!   leave      state = not used;  alive word says so;  give lease up (see `place`)
-//!   death      the alive word says so
+//!   death      the alive word says so;  lease free
 //! ```
 //! Slot and incarnation are a participant's *name*. It is dead when the state is not that of the name, or the alive
 //! word says so; nobody else gets the name. Nobody gets the slot before the lease is free, too.
+//!
+//! There are deaths of which the kernel says nothing in the word: an `exec` by another thread than the first, or memory
+//! that it cannot bring in any more. They end the process, and its leases: who has waited
+//! for some time asks for those.
 //!
 //! Only the holder of a slot's lease writes its record. A slot whose thread died in a queue of a spin lock (`depth`
 //! is not 0) is *wedged*: other waiters may still point at its nodes, so it is not given to anybody.
@@ -27,6 +31,7 @@ use crosslock_core::{CpuId, Event, Name};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::alive::AliveWord;
+use crate::description::generation;
 use crate::error::{Error, Result};
 use crate::lease::{Lease, Mode};
 use crate::mapping::SharedLayout;
@@ -126,13 +131,36 @@ impl SegmentContext {
         Err(Error::TooManyParticipants { slots: self.records().len() })
     }
 
-    /// Whether nobody is in that slot, nor in a queue by its nodes, and it has names left. That its lease is free
-    /// tells that nobody does anything there any more.
+    /// Whether nobody is in a queue by the nodes of that slot, and it has names left. That its lease is free tells that
+    /// nobody does anything there any more.
     fn is_vacant(&self, slot: CpuId) -> bool {
         let state = self.records()[slot.index()].state.load(Ordering::Acquire);
-        incarnation(state) < MAX_INCARNATION
-            && self.per_cpu_table()[slot.index()].depth() == 0
-            && name(slot, state).is_none_or(|name| self.has_died(name))
+        incarnation(state) < MAX_INCARNATION && self.per_cpu_table()[slot.index()].depth() == 0
+    }
+
+    /// Whether the process of `name` has ended, for its lease is free; whatever the alive word says.
+    pub(crate) fn is_abandoned(&self, name: Name) -> bool {
+        let slot = name.slot();
+        // A description does not see its own leases.
+        let is_ours = || self.own()[slot.index()].load(Ordering::Relaxed) == generation();
+        let is_leased =
+            || Lease::Participant(slot).is_held_by_others(self.description().as_fd()).unwrap_or(true);
+        // Asked last: the lease was free while the slot was that of `name`.
+        slot.index() < self.own().len() && !is_ours() && !is_leased() && self.holder_of(slot) == Some(name)
+    }
+
+    /// Tells all that `name` is dead if it is abandoned; gives whether it is.
+    pub(crate) fn bury(&self, name: Name) -> Result<bool> {
+        if !self.is_abandoned(name) {
+            return Ok(false);
+        }
+        // Nobody gets the slot meanwhile.
+        let registry = Registry::lock(self)?;
+        let is_abandoned = !registry.is_leased(name.slot())? && self.holder_of(name.slot()) == Some(name);
+        if is_abandoned {
+            self.retire(name.slot());
+        }
+        Ok(is_abandoned)
     }
 
     fn lease(&self, slot: CpuId) -> Result<bool> {
@@ -177,7 +205,7 @@ impl SegmentContext {
         }
     }
 
-    /// Says that the participant of a slot of this process has left.
+    /// Says that the participant of a slot has left: of this process, or of one that is gone.
     pub(crate) fn retire(&self, slot: CpuId) {
         let state = &self.records()[slot.index()].state;
         // Release: the next one continues the counters; who finds the name dead sees all that it did.

@@ -68,8 +68,6 @@ const fn bytes(mut hash: u64, bytes: &[u8]) -> u64 {
 /// Declares a struct that is [`Plain`](crate::Plain): `repr(C)`, its fields plain, without padding.
 ///
 /// ```
-/// use crosslock::crosslock_core::RawPvQSpin;
-///
 /// crosslock::plain! {
 ///     /// Where it is.
 ///     #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,7 +79,7 @@ const fn bytes(mut hash: u64, bytes: &[u8]) -> u64 {
 /// }
 ///
 /// let segment = crosslock::Options::new().create_memfd("points")?;
-/// let point = segment.spin_mutex::<_, RawPvQSpin>("here", Point { x: 0.5, cell: [1, 2] })?;
+/// let point = segment.mutex("here", Point { x: 0.5, cell: [1, 2] })?;
 /// assert_eq!(point.lock()?.get(), Point { x: 0.5, cell: [1, 2] });
 /// # Ok::<(), crosslock::Error>(())
 /// ```

@@ -76,13 +76,16 @@ unsafe impl RobustOps for SegmentContext {
         if self.has_died(watched) {
             return;
         }
-        match alive.filter(|_| waitv::is_available()) {
+        let woken = match alive.filter(|_| waitv::is_available()) {
             Some(alive) => wait_for_both((seat.kicks(), seen), (alive, value), until_ns),
             None => wait_for_kick(seat.kicks(), seen, until_ns),
-        }
+        };
         if let Some(alive) = alive.filter(|_| self.has_died(watched)) {
             // The kernel has woken one, this thread perhaps.
             wake_all(alive);
+        } else if !woken {
+            // Should it fail, it is tried again after the next sleep.
+            let _ = self.bury(watched);
         }
     }
 
@@ -116,6 +119,13 @@ unsafe impl RobustOps for SegmentContext {
     }
 }
 
+impl SegmentContext {
+    /// What [`RobustOps::now_ns`] shows when `timeout` is over.
+    pub(crate) fn deadline_ns(&self, timeout: Duration) -> u64 {
+        self.clock_ns().saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
 /// How long from now to `until_ns`, at most `limit`.
 fn duration(now_ns: u64, until_ns: u64, limit: Duration) -> Duration {
     limit.min(Duration::from_nanos(until_ns.saturating_sub(now_ns)))
@@ -125,9 +135,9 @@ fn timespec(duration: Duration) -> futex::Timespec {
     futex::Timespec { tv_sec: duration.as_secs().cast_signed(), tv_nsec: duration.subsec_nanos().into() }
 }
 
-/// Sleeps until either word has another value, or until the clock shows `until_ns`. Whatever ends the sleep, the caller
-/// looks again.
-fn wait_for_both(kicks: (&AtomicU32, u32), alive: (&AtomicU32, u32), until_ns: u64) {
+/// Sleeps until either word has another value, or until the clock shows `until_ns`; gives `false` if nothing happened
+/// for so long. Whatever ends the sleep, the caller looks again.
+fn wait_for_both(kicks: (&AtomicU32, u32), alive: (&AtomicU32, u32), until_ns: u64) -> bool {
     let wait = |(word, value): (&AtomicU32, u32)| {
         let mut wait = futex::Wait::new();
         wait.val = value.into();
@@ -143,10 +153,11 @@ fn wait_for_both(kicks: (&AtomicU32, u32), alive: (&AtomicU32, u32), until_ns: u
     if matches!(woken, Err(Errno::NOSYS | Errno::PERM)) {
         waitv::is_missing();
     }
+    woken != Err(Errno::TIMEDOUT)
 }
 
-fn wait_for_kick(kicks: &AtomicU32, seen: u32, until_ns: u64) {
+/// The same for one word.
+fn wait_for_kick(kicks: &AtomicU32, seen: u32, until_ns: u64) -> bool {
     let longest = timespec(duration(crate::context::monotonic_ns(), until_ns, MAX_BLIND_SLEEP));
-    // The caller looks again.
-    let _ = futex::wait(kicks.as_core(), SHARED, seen, Some(&longest));
+    futex::wait(kicks.as_core(), SHARED, seen, Some(&longest)) != Err(Errno::TIMEDOUT)
 }

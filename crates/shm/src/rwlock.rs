@@ -1,35 +1,18 @@
-//! A reader-writer lock in a segment that survives the death of any reader or writer.
-//!
-//! ```text
-//!   object    0   the lock: crosslock-core's RawRobustRw
-//!           128   the data, in whole 64-bit words
-//! ```
+//! A reader-writer lock in a segment that survives the death of any reader or writer: a [`Guarded`] with its lock.
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
-use core::ptr::NonNull;
 use core::time::Duration;
 
-use crosslock_core::{Condition, Name, RawRobustRw, Refused, RobustOps};
+use crosslock_core::{Condition, Name, RawRobustRw};
 
 use crate::contents::Contents;
-use crate::copy;
-use crate::directory::{Kind, ObjectType};
 use crate::error::{Error, Result};
-use crate::header::LINE;
-use crate::lock_error::{Accept, LockError};
+use crate::guarded::Guarded;
+use crate::lock_error::{Accept, LockError, answer, answer_in_time, answer_to_try};
 use crate::plain::Plain;
 use crate::segment::Segment;
 use crate::tenure::Tenure;
-
-/// Where the data begins.
-const DATA_OFFSET: usize = 2 * LINE;
-
-/// Of the object.
-const ALIGN: u32 = 64;
-const _: () = assert!(size_of::<RawRobustRw>() == DATA_OFFSET);
-
-pub(crate) const KIND: &str = "robust-rw";
 
 /// Data that many may read at once, or one may write, for threads and processes alike.
 ///
@@ -49,16 +32,7 @@ pub(crate) const KIND: &str = "robust-rw";
 /// assert_eq!(limits.read()?.get(), [10, 100]);
 /// # Ok::<(), crosslock::Error>(())
 /// ```
-pub struct RwLock<T> {
-    segment: Segment,
-    lock: NonNull<RawRobustRw>,
-    contents: Contents<T>,
-}
-
-// SAFETY: the words behind the pointers live as long as `segment`, and are atomics.
-unsafe impl<T> Send for RwLock<T> {}
-// SAFETY: as above.
-unsafe impl<T> Sync for RwLock<T> {}
+pub struct RwLock<T>(Guarded<RawRobustRw, T>);
 
 impl Segment {
     /// The reader-writer lock `name`, created around `initial` if there is none.
@@ -66,12 +40,7 @@ impl Segment {
     /// # Errors
     /// As [`Segment::mutex`].
     pub fn rwlock<T: Plain>(&self, name: &str, initial: T) -> Result<RwLock<T>> {
-        let segment = self.context()?;
-        let offset = segment.find_or_create(name, &RwLock::<T>::object_type(), |offset| {
-            // The lock is free as it is, all zero.
-            Contents::at(segment.mapping(), offset + DATA_OFFSET).set(initial);
-        })?;
-        Ok(RwLock::at(self, offset))
+        Guarded::create(self, name, initial).map(RwLock)
     }
 
     /// The reader-writer lock `name`, which exists.
@@ -79,36 +48,11 @@ impl Segment {
     /// # Errors
     /// [`Error::NoSuchObject`]; else as [`Segment::mutex`].
     pub fn open_rwlock<T: Plain>(&self, name: &str) -> Result<RwLock<T>> {
-        let wanted = RwLock::<T>::object_type();
-        let offset = self.context()?.find(name, &wanted)?;
-        let offset = offset.ok_or(Error::NoSuchObject { name: name.into(), kind: wanted.kind })?;
-        Ok(RwLock::at(self, offset))
+        Guarded::open(self, name).map(RwLock)
     }
 }
 
 impl<T: Plain> RwLock<T> {
-    fn object_type() -> ObjectType {
-        const {
-            assert!(align_of::<T>() <= LINE, "the data is aligned to more than a line");
-        }
-        ObjectType {
-            kind: Kind::new(KIND),
-            fingerprint: T::FINGERPRINT,
-            size: (DATA_OFFSET + copy::words::<T>() * size_of::<u64>()) as u64,
-            align: ALIGN,
-        }
-    }
-
-    /// `offset` is that of a checked object of [`RwLock::object_type`].
-    fn at(segment: &Segment, offset: usize) -> Self {
-        let mapping = segment.inner().mapping();
-        Self {
-            segment: segment.clone(),
-            lock: mapping.bytes(offset, size_of::<RawRobustRw>()).cast(),
-            contents: Contents::at(mapping, offset + DATA_OFFSET),
-        }
-    }
-
     /// Waits until nobody writes, and lets others read meanwhile. A thread that reads already may read again.
     ///
     /// # Errors
@@ -117,12 +61,9 @@ impl<T: Plain> RwLock<T> {
     /// [`Error::NotRecoverable`], [`Error::Corrupted`], or as [`Segment::register`].
     #[inline]
     pub fn read(&self) -> Result<ReadGuard<'_, T>, LockError<ReadGuard<'_, T>>> {
-        let cx = self.segment.inner();
+        let cx = self.0.cx();
         let me = cx.me()?;
-        match self.raw().read(cx, me, u64::MAX) {
-            Ok(condition) => LockError::check(self.read_guard(me), condition),
-            Err(refused) => Err(LockError::Failed(refused.into())),
-        }
+        answer(self.raw().read(cx, me, u64::MAX), |_| self.read_guard(me))
     }
 
     /// As [`RwLock::read`], without waiting. `None` where somebody writes or waits to write.
@@ -130,13 +71,9 @@ impl<T: Plain> RwLock<T> {
     /// # Errors
     /// As [`RwLock::read`].
     pub fn try_read(&self) -> Result<Option<ReadGuard<'_, T>>, LockError<ReadGuard<'_, T>>> {
-        let cx = self.segment.inner();
+        let cx = self.0.cx();
         let me = cx.me()?;
-        match self.raw().try_read(cx, me) {
-            Ok(Some(condition)) => LockError::check(self.read_guard(me), condition).map(Some),
-            Ok(None) => Ok(None),
-            Err(refused) => Err(LockError::Failed(refused.into())),
-        }
+        answer_to_try(self.raw().try_read(cx, me), |_| self.read_guard(me))
     }
 
     /// As [`RwLock::read`], waiting at most for `timeout`. `None` where the time was over.
@@ -147,13 +84,10 @@ impl<T: Plain> RwLock<T> {
         &self,
         timeout: Duration,
     ) -> Result<Option<ReadGuard<'_, T>>, LockError<ReadGuard<'_, T>>> {
-        let cx = self.segment.inner();
+        let cx = self.0.cx();
         let me = cx.me()?;
-        match self.raw().read(cx, me, until(cx, timeout)) {
-            Ok(condition) => LockError::check(self.read_guard(me), condition).map(Some),
-            Err(Refused::TimedOut) => Ok(None),
-            Err(refused) => Err(LockError::Failed(refused.into())),
-        }
+        let got = self.raw().read(cx, me, cx.deadline_ns(timeout));
+        answer_in_time(got, |_| self.read_guard(me))
     }
 
     /// Waits until nobody reads or writes.
@@ -161,12 +95,9 @@ impl<T: Plain> RwLock<T> {
     /// # Errors
     /// As [`RwLock::read`]; [`Error::Deadlock`] also where this thread reads.
     pub fn write(&self) -> Result<WriteGuard<'_, T>, LockError<WriteGuard<'_, T>>> {
-        let cx = self.segment.inner();
+        let cx = self.0.cx();
         let me = cx.me()?;
-        match self.raw().write(cx, me, u64::MAX) {
-            Ok(condition) => LockError::check(self.write_guard(me, condition), condition),
-            Err(refused) => Err(LockError::Failed(refused.into())),
-        }
+        answer(self.raw().write(cx, me, u64::MAX), |condition| self.write_guard(me, condition))
     }
 
     /// As [`RwLock::write`], without waiting. `None` where somebody reads or writes.
@@ -174,13 +105,9 @@ impl<T: Plain> RwLock<T> {
     /// # Errors
     /// As [`RwLock::write`].
     pub fn try_write(&self) -> Result<Option<WriteGuard<'_, T>>, LockError<WriteGuard<'_, T>>> {
-        let cx = self.segment.inner();
+        let cx = self.0.cx();
         let me = cx.me()?;
-        match self.raw().try_write(cx, me) {
-            Ok(Some(condition)) => LockError::check(self.write_guard(me, condition), condition).map(Some),
-            Ok(None) => Ok(None),
-            Err(refused) => Err(LockError::Failed(refused.into())),
-        }
+        answer_to_try(self.raw().try_write(cx, me), |condition| self.write_guard(me, condition))
     }
 
     /// As [`RwLock::write`], waiting at most for `timeout`. `None` where the time was over.
@@ -191,41 +118,32 @@ impl<T: Plain> RwLock<T> {
         &self,
         timeout: Duration,
     ) -> Result<Option<WriteGuard<'_, T>>, LockError<WriteGuard<'_, T>>> {
-        let cx = self.segment.inner();
+        let cx = self.0.cx();
         let me = cx.me()?;
-        match self.raw().write(cx, me, until(cx, timeout)) {
-            Ok(condition) => LockError::check(self.write_guard(me, condition), condition).map(Some),
-            Err(Refused::TimedOut) => Ok(None),
-            Err(refused) => Err(LockError::Failed(refused.into())),
-        }
+        let got = self.raw().write(cx, me, cx.deadline_ns(timeout));
+        answer_in_time(got, |condition| self.write_guard(me, condition))
     }
 
     fn read_guard(&self, name: Name) -> ReadGuard<'_, T> {
         let tenure = Tenure::begin(name, Condition::CONSISTENT);
-        ReadGuard { lock: self, contents: self.contents.share(), tenure }
+        ReadGuard { lock: self, contents: self.0.contents().share(), tenure }
     }
 
     fn write_guard(&self, name: Name, condition: Condition) -> WriteGuard<'_, T> {
-        WriteGuard { contents: self.contents.share(), lock: self, tenure: Tenure::begin(name, condition) }
+        WriteGuard { contents: self.0.contents().share(), lock: self, tenure: Tenure::begin(name, condition) }
     }
-}
-
-fn until(cx: &impl RobustOps, timeout: Duration) -> u64 {
-    cx.now_ns().saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX))
 }
 
 impl<T> RwLock<T> {
     /// The lock without the data, to look at its words.
     #[inline]
     pub fn raw(&self) -> &RawRobustRw {
-        // SAFETY: checked to be inside the segment and aligned, and mapped as long as `segment`; it is atomics
-        // through and through, valid for all bytes.
-        unsafe { self.lock.as_ref() }
+        self.0.raw()
     }
 
     /// The segment that it lies in.
     pub fn segment(&self) -> &Segment {
-        &self.segment
+        self.0.segment()
     }
 }
 
@@ -266,7 +184,7 @@ impl<T> Drop for ReadGuard<'_, T> {
     fn drop(&mut self) {
         if self.tenure.is_of_this_process() {
             // SAFETY: a guard is made by a successful read of this thread only, and ends it once.
-            unsafe { self.lock.raw().end_read(self.lock.segment.inner(), self.tenure.name()) };
+            unsafe { self.lock.raw().end_read(self.lock.0.cx(), self.tenure.name()) };
         }
     }
 }
@@ -301,14 +219,14 @@ impl<T> WriteGuard<'_, T> {
     ///
     /// # Errors
     /// [`Error::Corrupted`] where somebody has taken the lock away, or written garbage over it.
-    pub fn unlock(self) -> Result<()> {
+    pub fn unlock(self) -> Result<(), Error> {
         let guard = core::mem::ManuallyDrop::new(self);
         guard.tenure.check();
         guard.release()
     }
 
     fn release(&self) -> Result<()> {
-        let (lock, cx, name) = (self.lock.raw(), self.lock.segment.inner(), self.tenure.name());
+        let (lock, cx, name) = (self.lock.raw(), self.lock.0.cx(), self.tenure.name());
         if !self.tenure.is_of_this_process() {
             return Ok(());
         }

@@ -22,9 +22,9 @@ use crate::place;
 
 /// A piece of memory that processes share, with participants, locks and named objects in it.
 ///
-/// A handle: cheap to clone; the memory is unmapped with the last one, and with the last [`SpinMutex`] in it.
+/// A handle: cheap to clone; the memory is unmapped with the last one, and with the last [`Mutex`] or other lock in it.
 ///
-/// [`SpinMutex`]: crate::SpinMutex
+/// [`Mutex`]: crate::Mutex
 #[derive(Clone)]
 pub struct Segment(Arc<SegmentContext>);
 

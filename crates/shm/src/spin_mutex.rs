@@ -1,14 +1,8 @@
-//! A spin lock and its data in a segment, for threads and processes alike.
-//!
-//! ```text
-//!   object    0   the lock, on a cache line of its own
-//!            64   the data, in whole 64-bit words
-//! ```
+//! A spin lock and its data in a segment, for threads and processes alike: a [`Guarded`] with any lock of the family.
 
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::ptr::NonNull;
 use std::sync::OnceLock;
 
 use crosslock_core::{
@@ -17,20 +11,12 @@ use crosslock_core::{
 };
 
 use crate::contents::Contents;
-use crate::copy;
 use crate::description::generation;
-use crate::directory::{Kind, MAX_KIND_LEN, ObjectType};
 use crate::error::{Error, Result};
+use crate::guarded::Guarded;
 use crate::header::LINE;
 use crate::plain::Plain;
 use crate::segment::{Segment, SegmentContext};
-
-/// Where the data begins.
-const DATA_OFFSET: usize = LINE;
-
-/// Of the object.
-const ALIGN: u32 = 64;
-const _: () = assert!(ALIGN as usize == LINE);
 
 /// A lock and the data that it guards, in a [`Segment`].
 ///
@@ -52,19 +38,11 @@ const _: () = assert!(ALIGN as usize == LINE);
 /// # Ok::<(), crosslock::Error>(())
 /// ```
 pub struct SpinMutex<T, L = RawPvQSpin, H = NoHooks> {
-    segment: Segment,
-    lock: NonNull<L>,
-    contents: Contents<T>,
+    guarded: Guarded<L, T>,
     hooks: H,
     /// What a release found that could tell nobody; other handles on the same mutex do not know of it.
     corrupted: OnceLock<Corrupted>,
 }
-
-// SAFETY: the words behind the pointers live as long as `segment`; the lock is `Sync` by `LockType`, and
-// the data is atomic words.
-unsafe impl<T, L: LockType, H: Send> Send for SpinMutex<T, L, H> {}
-// SAFETY: as above.
-unsafe impl<T, L: LockType, H: Sync> Sync for SpinMutex<T, L, H> {}
 
 impl Segment {
     /// The spin mutex `name`, created around `initial` if there is none, with any lock of the family.
@@ -87,12 +65,7 @@ impl Segment {
         name: &str,
         initial: T,
     ) -> Result<SpinMutex<T, L>> {
-        let segment = self.context()?;
-        let offset = segment.find_or_create(name, &SpinMutex::<T, L>::object_type(), |offset| {
-            // The lock is free as it is, all zero.
-            Contents::at(segment.mapping(), offset + DATA_OFFSET).set(initial);
-        })?;
-        Ok(SpinMutex::at(self, offset))
+        Guarded::create(self, name, initial).map(SpinMutex::of)
     }
 
     /// The spin mutex `name`, which exists.
@@ -103,38 +76,16 @@ impl Segment {
         &self,
         name: &str,
     ) -> Result<SpinMutex<T, L>> {
-        let wanted = SpinMutex::<T, L>::object_type();
-        let offset = self.context()?.find(name, &wanted)?;
-        let offset = offset.ok_or(Error::NoSuchObject { name: name.into(), kind: wanted.kind })?;
-        Ok(SpinMutex::at(self, offset))
+        Guarded::open(self, name).map(SpinMutex::of)
     }
 }
 
-impl<T: Plain, L: LockType> SpinMutex<T, L> {
-    fn object_type() -> ObjectType {
+impl<T, L: LockType> SpinMutex<T, L> {
+    fn of(guarded: Guarded<L, T>) -> Self {
         const {
-            assert!(size_of::<L>() <= LINE && align_of::<L>() <= LINE, "the lock is larger than a line");
-            assert!(align_of::<T>() <= LINE, "the data is aligned to more than a line");
-            assert!(L::NAME.len() <= MAX_KIND_LEN, "the name of the lock is too long");
+            assert!(size_of::<L>() <= LINE, "the lock is larger than a line");
         }
-        ObjectType {
-            kind: Kind::new(L::NAME),
-            fingerprint: T::FINGERPRINT,
-            size: (DATA_OFFSET + copy::words::<T>() * size_of::<u64>()) as u64,
-            align: ALIGN,
-        }
-    }
-
-    /// `offset` is that of a checked object of [`SpinMutex::object_type`].
-    fn at(segment: &Segment, offset: usize) -> Self {
-        let mapping = segment.inner().mapping();
-        Self {
-            segment: segment.clone(),
-            lock: mapping.bytes(offset, size_of::<L>()).cast(),
-            contents: Contents::at(mapping, offset + DATA_OFFSET),
-            hooks: NoHooks,
-            corrupted: OnceLock::new(),
-        }
+        Self { guarded, hooks: NoHooks, corrupted: OnceLock::new() }
     }
 }
 
@@ -142,21 +93,19 @@ impl<T, L: LockType, H> SpinMutex<T, L, H> {
     /// The same mutex, telling `hooks` of every operation from now on.
     #[must_use]
     pub fn with_hooks<H2>(self, hooks: H2) -> SpinMutex<T, L, H2> {
-        let Self { segment, lock, contents, corrupted, .. } = self;
-        SpinMutex { segment, lock, contents, hooks, corrupted }
+        let Self { guarded, corrupted, .. } = self;
+        SpinMutex { guarded, hooks, corrupted }
     }
 
     /// The lock without the data, to look at its word.
     #[inline]
     pub fn raw(&self) -> &L {
-        // SAFETY: checked to be inside the segment and aligned, and mapped as long as `segment`; `LockType`
-        // is atomics through and through, valid for all bytes.
-        unsafe { self.lock.as_ref() }
+        self.guarded.raw()
     }
 
     /// The segment that it lies in.
     pub fn segment(&self) -> &Segment {
-        &self.segment
+        self.guarded.segment()
     }
 
     /// Whether somebody holds the lock; old news when it arrives.
@@ -166,7 +115,7 @@ impl<T, L: LockType, H> SpinMutex<T, L, H> {
 
     /// The data, whether or not the lock is held: for those who look on.
     pub fn contents(&self) -> &Contents<T> {
-        &self.contents
+        self.guarded.contents()
     }
 }
 
@@ -183,7 +132,7 @@ impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> SpinMutex<T, L, H> {
     #[track_caller]
     pub fn lock(&self) -> Result<SpinGuard<'_, T, L, H>> {
         self.check()?;
-        match acquire_hooked(self.raw(), self.segment.inner(), &self.hooks) {
+        match acquire_hooked(self.raw(), self.guarded.cx(), &self.hooks) {
             Ok(()) => Ok(self.guard()),
             Err(found) => Err(self.remember(found)),
         }
@@ -197,7 +146,7 @@ impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> SpinMutex<T, L, H> {
     #[track_caller]
     pub fn try_lock(&self) -> Result<Option<SpinGuard<'_, T, L, H>>> {
         self.check()?;
-        let taken = try_acquire_hooked(self.raw(), self.segment.inner(), &self.hooks);
+        let taken = try_acquire_hooked(self.raw(), self.guarded.cx(), &self.hooks);
         Ok(taken.then(|| self.guard()))
     }
 
@@ -217,7 +166,7 @@ impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> SpinMutex<T, L, H> {
     #[inline]
     fn guard(&self) -> SpinGuard<'_, T, L, H> {
         SpinGuard {
-            contents: self.contents.share(),
+            contents: self.guarded.contents().share(),
             mutex: self,
             generation: generation(),
             not_send: PhantomData,
@@ -279,9 +228,9 @@ impl<T: Plain, L: RawLock<SegmentContext>, H: Hooks> SpinGuard<'_, T, L, H> {
         if self.generation != generation() {
             return Ok(());
         }
-        let SpinMutex { segment, hooks, .. } = self.mutex;
+        let SpinMutex { guarded, hooks, .. } = self.mutex;
         // SAFETY: a guard is made by a successful acquire of this thread only, and released once.
-        let released = unsafe { release_hooked(self.mutex.raw(), segment.inner(), hooks) };
+        let released = unsafe { release_hooked(guarded.raw(), guarded.cx(), hooks) };
         released.inspect_err(|&found| {
             self.mutex.remember(found);
         })

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::sync::mpsc;
@@ -163,6 +164,85 @@ fn a_process_that_executes_another_program_is_dead() {
     rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty()).unwrap();
 }
 
+fn u32_at(file: &File, at: u64) -> u32 {
+    let mut bytes = [0; 4];
+    file.read_exact_at(&mut bytes, at).unwrap();
+    u32::from_ne_bytes(bytes)
+}
+
+/// Where the header says that something begins.
+fn header_says(file: &File, at: u64) -> u64 {
+    let mut bytes = [0; 8];
+    file.read_exact_at(&mut bytes, at).unwrap();
+    u64::from_le_bytes(bytes)
+}
+
+const RECORDS: u64 = 88;
+const ALIVE: u64 = 120;
+
+fn alive_word_at(file: &File, slot: CpuId) -> u64 {
+    let slot = slot.index() as u64;
+    let offset = u32_at(file, header_says(file, RECORDS) + 448 * slot + 12);
+    header_says(file, ALIVE) + 4096 * slot + u64::from(offset)
+}
+
+/// Whoever dies without the kernel's saying so has lost its lease.
+fn assert_found_dead(segment: &Segment, names: &[Name]) {
+    for &name in names {
+        assert!(!is_dead(segment, name), "it was to be a death that nobody tells of");
+        let start = Instant::now();
+        sleep_until_dead(segment, name);
+        assert!(start.elapsed() < 20 * NET, "{:?}", start.elapsed());
+        assert!(segment.identify(name).is_some(), "who it was is still known");
+    }
+    all_slots_can_be_had(segment, 1);
+}
+
+#[test]
+fn a_thread_that_executes_another_program_is_dead_with_its_process() {
+    let test = "a_thread_that_executes_another_program_is_dead_with_its_process";
+    if let Some((_, options)) = role() {
+        let segment = options.open("s").unwrap();
+        std::thread::spawn(move || {
+            say(me(&segment).bits());
+            panic!("{}", std::process::Command::new("sleep").arg("60").exec());
+        });
+        sleep_until_killed();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let segment = small(directory.path()).create("s").unwrap();
+    let mut other = Actor::start(test, "", directory.path());
+    let name = hear_name(&mut other);
+    let lease_is_free = || segment.participants().unwrap().iter().all(|one| one.liveness == Liveness::Dead);
+    eventually("it executes the other program", lease_is_free);
+    assert_found_dead(&segment, &[name]);
+    assert!(other.ended().is_none(), "the other program runs");
+}
+
+#[test]
+fn who_lost_its_lease_is_dead_whatever_its_word_says() {
+    if let Some((_, options)) = role() {
+        let segment = options.open("s").unwrap();
+        core::mem::forget(segment.mutex("m", 0_u64).unwrap().lock());
+        sit(&options);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let segment = small(directory.path()).create("s").unwrap();
+    let mut other = Actor::start("who_lost_its_lease_is_dead_whatever_its_word_says", "", directory.path());
+    let name = hear_name(&mut other);
+    let file = File::from(segment.descriptor().unwrap());
+    let at = alive_word_at(&file, name.slot());
+    let word = u32_at(&file, at);
+    other.kill();
+    assert!(is_dead(&segment, name));
+    // As after the crash of a machine: the file is as it was.
+    file.write_all_at(&word.to_ne_bytes(), at).unwrap();
+    let lock = || segment.locks().into_iter().next().unwrap();
+    assert!(!lock().owner.unwrap().is_alive, "whoever looks sees it");
+    assert_found_dead(&segment, &[name]);
+    assert_eq!(segment.repair().unwrap().len(), 1);
+}
+
 #[test]
 fn who_is_stopped_lives() {
     if let Some((_, options)) = role() {
@@ -281,10 +361,8 @@ fn a_slot_that_has_no_names_left_is_not_used_again() {
     const LAST: u32 = u32::MAX >> 1;
 
     let segment = Options::new().participants(1).create_memfd("deaths").unwrap();
-    let file = std::fs::File::from(segment.descriptor().unwrap());
-    let mut records = [0; 8];
-    file.read_exact_at(&mut records, 88).unwrap();
-    file.write_all_at(&((LAST - 1) << 1).to_le_bytes(), u64::from_le_bytes(records)).unwrap();
+    let file = File::from(segment.descriptor().unwrap());
+    file.write_all_at(&((LAST - 1) << 1).to_le_bytes(), header_says(&file, RECORDS)).unwrap();
     let attempt =
         || std::thread::scope(|scope| scope.spawn(|| segment.context().unwrap().me()).join().unwrap());
     assert_eq!(attempt().unwrap().incarnation(), LAST);
@@ -376,13 +454,9 @@ fn killed_at_any_moment_a_participant_leaves_a_slot() {
 
 /// Writes garbage over alive words and records, for as long as `done` is 0.
 fn scribble(segment: &Segment, done: &AtomicU32) {
-    let file = std::fs::File::from(segment.descriptor().unwrap());
-    let header = |at| {
-        let mut bytes = [0; 8];
-        file.read_exact_at(&mut bytes, at).unwrap();
-        u64::from_le_bytes(bytes)
-    };
-    let (records, alive, slots) = (header(88), header(120), segment.slots() as u64);
+    let file = File::from(segment.descriptor().unwrap());
+    let (records, alive) = (header_says(&file, RECORDS), header_says(&file, ALIVE));
+    let slots = segment.slots() as u64;
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     for turn in 0_u64.. {
         if done.load(Ordering::Relaxed) != 0 {

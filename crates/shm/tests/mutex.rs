@@ -29,9 +29,7 @@ fn waiters(segment: &Segment) -> usize {
 
 /// Leaves the mutex in the hands of a thread that has ended.
 fn die_inside(mutex: &Mutex<u64>) {
-    std::thread::scope(|scope| {
-        scope.spawn(|| std::mem::forget(mutex.lock().unwrap()));
-    });
+    std::thread::scope(|scope| scope.spawn(|| std::mem::forget(mutex.lock().unwrap())).join().unwrap());
 }
 
 #[test]

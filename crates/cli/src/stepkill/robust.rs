@@ -1,9 +1,10 @@
 //! The robust locks of `crosslock`, as one thread uses them.
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use anyhow::bail;
-use crosslock::{Error, Guard, LockError, Mutex, RwLock, Segment, WriteGuard};
+use crosslock::{Contents, Error, Guard, LockError, Mutex, RwLock, Segment, Suspect, WriteGuard};
 use crosslock_core::primitive::AtomicU64;
 
 use super::lock::{CrashLock, NAME, Pair, Section};
@@ -12,7 +13,7 @@ use super::lock::{CrashLock, NAME, Pair, Section};
 pub(super) struct Robust(Mutex<Pair>);
 
 impl CrashLock for Robust {
-    type Guard<'a> = RobustGuard<'a>;
+    type Guard<'a> = Held<Guard<'a, Pair>>;
 
     fn create(segment: &Segment, name: &str) -> anyhow::Result<()> {
         segment.mutex::<Pair>(name, [0; 2])?;
@@ -24,40 +25,12 @@ impl CrashLock for Robust {
         Ok(Self(segment.open_mutex(NAME)?))
     }
 
-    fn lock(&self, patience: Option<Duration>) -> anyhow::Result<Option<RobustGuard<'_>>> {
+    fn lock(&self, patience: Option<Duration>) -> anyhow::Result<Option<Self::Guard<'_>>> {
         let locked = match patience {
             None => self.0.lock().map(Some),
             Some(patience) => self.0.lock_timeout(patience),
         };
-        match locked {
-            Ok(guard) => Ok(guard.map(|guard| RobustGuard { guard, owner_died: false })),
-            Err(LockError::OwnerDied(suspect)) => {
-                Ok(Some(RobustGuard { guard: suspect.into_guard(), owner_died: true }))
-            }
-            Err(LockError::Poisoned(_)) => bail!("the lock is poisoned, and nobody has panicked"),
-            Err(LockError::Failed(error)) => Err(error.into()),
-        }
-    }
-}
-
-/// The right to the pair that a [`Robust`] lock guards.
-pub(super) struct RobustGuard<'a> {
-    guard: Guard<'a, Pair>,
-    owner_died: bool,
-}
-
-impl Section for RobustGuard<'_> {
-    fn owner_died(&self) -> bool {
-        self.owner_died
-    }
-
-    fn words(&self) -> &[AtomicU64] {
-        self.guard.words()
-    }
-
-    fn mark_consistent(&mut self) {
-        self.guard.mark_consistent();
-        self.owner_died = false;
+        held(locked, Suspect::into_guard)
     }
 }
 
@@ -65,7 +38,7 @@ impl Section for RobustGuard<'_> {
 pub(super) struct RobustRw(RwLock<Pair>);
 
 impl CrashLock for RobustRw {
-    type Guard<'a> = RobustRwGuard<'a>;
+    type Guard<'a> = Held<WriteGuard<'a, Pair>>;
 
     fn create(segment: &Segment, name: &str) -> anyhow::Result<()> {
         segment.rwlock::<Pair>(name, [0; 2])?;
@@ -77,19 +50,12 @@ impl CrashLock for RobustRw {
         Ok(Self(segment.open_rwlock(NAME)?))
     }
 
-    fn lock(&self, patience: Option<Duration>) -> anyhow::Result<Option<RobustRwGuard<'_>>> {
+    fn lock(&self, patience: Option<Duration>) -> anyhow::Result<Option<Self::Guard<'_>>> {
         let locked = match patience {
             None => self.0.write().map(Some),
             Some(patience) => self.0.write_timeout(patience),
         };
-        match locked {
-            Ok(guard) => Ok(guard.map(|guard| RobustRwGuard { guard, owner_died: false })),
-            Err(LockError::OwnerDied(suspect)) => {
-                Ok(Some(RobustRwGuard { guard: suspect.into_guard(), owner_died: true }))
-            }
-            Err(LockError::Poisoned(_)) => bail!("the lock is poisoned, and nobody has panicked"),
-            Err(LockError::Failed(error)) => Err(error.into()),
-        }
+        held(locked, Suspect::into_guard)
     }
 
     fn read(&self, inside: impl FnOnce(&[AtomicU64])) -> anyhow::Result<()> {
@@ -99,13 +65,43 @@ impl CrashLock for RobustRw {
     }
 }
 
-/// The right to change the pair that a [`RobustRw`] lock guards.
-pub(super) struct RobustRwGuard<'a> {
-    guard: WriteGuard<'a, Pair>,
+/// A guard that can be told that the pair is repaired.
+pub(super) trait Repairable: Deref<Target = Contents<Pair>> {
+    fn mark_consistent(&mut self);
+}
+
+impl Repairable for Guard<'_, Pair> {
+    fn mark_consistent(&mut self) {
+        Guard::mark_consistent(self);
+    }
+}
+
+impl Repairable for WriteGuard<'_, Pair> {
+    fn mark_consistent(&mut self) {
+        WriteGuard::mark_consistent(self);
+    }
+}
+
+/// The right to change the pair.
+pub(super) struct Held<G> {
+    guard: G,
     owner_died: bool,
 }
 
-impl Section for RobustRwGuard<'_> {
+/// What came of an attempt to lock; a guard of data that may be half changed is accepted.
+fn held<G>(
+    locked: Result<Option<G>, LockError<G>>,
+    accept: fn(Suspect<G>) -> G,
+) -> anyhow::Result<Option<Held<G>>> {
+    match locked {
+        Ok(guard) => Ok(guard.map(|guard| Held { guard, owner_died: false })),
+        Err(LockError::OwnerDied(suspect)) => Ok(Some(Held { guard: accept(suspect), owner_died: true })),
+        Err(LockError::Poisoned(_)) => bail!("the lock is poisoned, and nobody has panicked"),
+        Err(LockError::Failed(error)) => Err(error.into()),
+    }
+}
+
+impl<G: Repairable> Section for Held<G> {
     fn owner_died(&self) -> bool {
         self.owner_died
     }

@@ -131,7 +131,8 @@ fn any_size_of_screen_will_do() {
 fn what_is_dead_paused_or_removed_is_said() {
     let (directory, segment) = segment();
     let mutex = segment.mutex("n", 0u64).unwrap();
-    std::thread::scope(|scope| drop(scope.spawn(|| core::mem::forget(mutex.lock().unwrap()))));
+    let forget = || core::mem::forget(mutex.lock().unwrap());
+    std::thread::scope(|scope| scope.spawn(forget).join().unwrap());
     let mut view = view(Sort::Wait);
     view.is_paused = true;
     let screen = drawn(&mut view, &report(&segment, |_| ()), 80, 24);

@@ -97,10 +97,10 @@ impl OnTerminal {
     pub(crate) fn start(args: &[&str]) -> Self {
         let (mut terminal, mut inside) = (0, 0);
         let size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
-        let (null, size) = (core::ptr::null_mut(), &raw const size);
+        let (name, modes, size) = (core::ptr::null_mut(), core::ptr::null(), &raw const size);
+        let (one, other) = (&raw mut terminal, &raw mut inside);
         // SAFETY: all that is written or read is ours.
-        let made =
-            unsafe { libc::openpty(&raw mut terminal, &raw mut inside, null, core::ptr::null(), size) };
+        let made = unsafe { libc::openpty(one, other, name, modes, size) };
         assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
         // SAFETY: just opened, and known to nobody else.
         let terminal = File::from(unsafe { OwnedFd::from_raw_fd(terminal) });

@@ -260,6 +260,18 @@ impl AtomicU32 {
     }
 }
 
+/// As many words, all zero: `const` in what ships, as the constructors.
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) const fn zeroes<const N: usize>() -> [AtomicU64; N] {
+    [const { AtomicU64::new(0) }; N]
+}
+
+/// As the shipped one.
+#[cfg(any(loom, shuttle))]
+pub(crate) fn zeroes<const N: usize>() -> [AtomicU64; N] {
+    core::array::from_fn(|_| AtomicU64::new(0))
+}
+
 /// A memory fence, as [`core::sync::atomic::fence`].
 #[inline]
 pub fn fence(order: Ordering) {

@@ -68,6 +68,9 @@ use crate::raw::LockType;
 /// After how long at the head of the queue a waiter is not passed over any more, in nanoseconds.
 pub const HAND_OVER_NS: u64 = 500_000;
 
+/// Nobody who waits sleeps longer without a look, in nanoseconds.
+const NAP_NS: u64 = 50_000_000;
+
 /// A lock that is taken over from owners that died; see the module's documentation.
 #[repr(C)]
 #[derive(Default)]
@@ -137,7 +140,7 @@ impl RawRobust {
     /// [`Refused`], except [`Refused::TimedOut`].
     #[inline]
     pub fn acquire<C: RobustOps>(&self, cx: &C, me: Name) -> Result<Condition, Refused> {
-        if self.take_free(me) { Ok(Condition::CONSISTENT) } else { self.acquire_slowly(cx, me, u64::MAX) }
+        self.acquire_until(cx, me, u64::MAX)
     }
 
     /// As [`RawRobust::acquire`], but waits at most until the clock of `cx` shows `until_ns`.

@@ -12,15 +12,14 @@
 //! So each sleep ends by a kick, or by the death of the one who would have kicked. That it also ends after some time
 //! is a net for those who are alive but stopped.
 
+use super::seat::living;
 use super::word::{Attention, Wish};
-use super::{HAND_OVER_NS, Look, Manners, Name, Ownership, RawRobust, Refused, RobustOps, Seat};
+use super::{HAND_OVER_NS, Look, Manners, NAP_NS, Name, Ownership, RawRobust, Refused, RobustOps, Seat};
 use crate::Condition;
 use crate::event::Event;
 use crate::per_cpu::CpuId;
 use crate::primitive::{Ordering, fence};
 
-/// Nobody who waits sleeps longer without a look.
-const NAP_NS: u64 = 50_000_000;
 /// Who waits without a seat is not kicked.
 const SEATLESS_NAP_NS: u64 = 1_000_000;
 
@@ -88,18 +87,13 @@ impl RawRobust {
     /// Those who wait for this lock and live, with their seats.
     fn waiting<'a, C: RobustOps>(&self, cx: &'a C) -> impl Iterator<Item = (Name, &'a Seat)> {
         let key = self.key(cx);
-        let sits = move |seat: &Seat| seat.key.load(Ordering::Acquire) == key;
-        cx.seats().iter().enumerate().filter(move |(_, seat)| sits(seat)).filter_map(|(slot, seat)| {
-            let name = cx.name_of(CpuId::new(slot)?)?;
-            (!cx.is_dead(name)).then_some((name, seat))
-        })
+        living(cx, move |seat| seat.key() == key)
     }
 
     /// Whether that one waits for this lock, and lives.
     pub(super) fn is_waiting<C: RobustOps>(&self, cx: &C, slot: CpuId) -> bool {
         let key = self.key(cx);
-        let sits = |seat: &Seat| seat.key.load(Ordering::Acquire) == key;
-        cx.seats().get(slot.index()).is_some_and(sits)
+        cx.seats().get(slot.index()).is_some_and(|seat| seat.key() == key)
             && cx.name_of(slot).is_some_and(|name| !cx.is_dead(name))
     }
 

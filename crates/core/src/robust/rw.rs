@@ -23,13 +23,13 @@
 //! writer pays for all (some microseconds). After the big-reader locks of Linux 2.4, and the hazard pointers of Michael
 //! (2004).
 
-use super::{Condition, Name, Ownership, RawRobust, Refused, RobustOps, Seat};
-use crate::error::Corrupted;
-use crate::per_cpu::CpuId;
-use crate::primitive::{AtomicU64, Ordering, const_new, fence, light_barrier};
+use core::fmt;
 
-/// The longest sleep of a writer without a look at the readers.
-const NAP_NS: u64 = 50_000_000;
+use super::seat::living;
+use super::{Condition, NAP_NS, Name, Ownership, RawRobust, Refused, RobustOps, Seat};
+use crate::error::Corrupted;
+use crate::primitive::{AtomicU64, Ordering, const_new, fence, light_barrier, zeroes};
+use crate::raw::LockType;
 
 /// A robust lock for many readers or one writer; see the module's documentation.
 #[repr(C)]
@@ -51,14 +51,7 @@ impl RawRobustRw {
                 gate: RawRobust::new(),
                 drain: AtomicU64::new(0),
                 writing: AtomicU64::new(0),
-                reserved: [
-                    AtomicU64::new(0),
-                    AtomicU64::new(0),
-                    AtomicU64::new(0),
-                    AtomicU64::new(0),
-                    AtomicU64::new(0),
-                    AtomicU64::new(0),
-                ],
+                reserved: zeroes(),
             }
         }
     }
@@ -195,8 +188,7 @@ impl RawRobustRw {
     /// Those who read now, and live.
     pub fn readers<C: RobustOps>(&self, cx: &C) -> impl Iterator<Item = Name> {
         let key = self.key(cx);
-        let reading = cx.seats().iter().enumerate().filter(move |(_, seat)| seat.reads(key));
-        reading.filter_map(|(slot, _)| cx.name_of(CpuId::new(slot)?).filter(|&name| !cx.is_dead(name)))
+        living(cx, move |seat| seat.reads(key)).map(|(name, _)| name)
     }
 
     fn key<C: RobustOps>(&self, cx: &C) -> u64 {
@@ -317,6 +309,20 @@ impl RawRobustRw {
         };
         self.drain.store(0, Ordering::Relaxed);
         gone
+    }
+}
+
+// SAFETY: 64-bit atomics, 128 bytes together; zero is free.
+unsafe impl LockType for RawRobustRw {
+    const NAME: &'static str = "robust-rw";
+
+    /// Whether somebody writes, or waits for it.
+    fn is_locked(&self) -> bool {
+        self.gate.is_locked()
+    }
+
+    fn describe(word: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        RawRobust::describe(word, f)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Seats: where participants say what they wait for, and what they read. There are no links between them: who is before
 //! whom follows from their tickets, so one that dies needs no repair, it is only not counted any more.
 
-use crate::primitive::{AtomicU32, AtomicU64, Ordering, const_new};
+use super::{Name, RobustOps};
+use crate::per_cpu::CpuId;
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, const_new, zeroes};
 
 /// Locks that a participant can have for reading at once.
 pub const READS: usize = 8;
@@ -37,16 +39,7 @@ impl Seat {
                 watches: AtomicU64::new(0),
                 since_ns: AtomicU64::new(0),
                 kicks: AtomicU32::new(0),
-                reads: Reads([
-                    AtomicU64::new(0),
-                    AtomicU64::new(0),
-                    AtomicU64::new(0),
-                    AtomicU64::new(0),
-                    AtomicU64::new(0),
-                    AtomicU64::new(0),
-                    AtomicU64::new(0),
-                    AtomicU64::new(0),
-                ]),
+                reads: Reads(zeroes()),
             }
         }
     }
@@ -95,6 +88,18 @@ impl Seat {
     pub fn since_ns(&self) -> u64 {
         self.since_ns.load(Ordering::Relaxed)
     }
+}
+
+/// Those who sit as `wanted`, and live.
+pub(super) fn living<C: RobustOps>(
+    cx: &C,
+    wanted: impl Fn(&Seat) -> bool,
+) -> impl Iterator<Item = (Name, &Seat)> {
+    // First what is wanted: whether they live costs more.
+    cx.seats().iter().enumerate().filter(move |(_, seat)| wanted(seat)).filter_map(|(slot, seat)| {
+        let name = cx.name_of(CpuId::new(slot)?)?;
+        (!cx.is_dead(name)).then_some((name, seat))
+    })
 }
 
 impl Default for Seat {
