@@ -110,6 +110,10 @@ unsafe impl RobustOps for SegmentContext {
         self.is_released_by_store()
     }
 
+    fn yield_now(&self) {
+        rustix::thread::sched_yield();
+    }
+
     fn heavy_barrier(&self) {
         barrier::full(self.is_released_by_store());
     }

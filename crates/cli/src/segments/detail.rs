@@ -86,10 +86,13 @@ fn attends(lock: &LockInfo, attention: u64) -> String {
     let slot = Slot(attention).to_string();
     let waiter = lock.waiters.iter().find(|waiter| Slot(waiter.party.name.bits()).to_string() == slot);
     let slot = waiter.map_or(slot, |waiter| who(&waiter.party));
-    if attention == 0 {
-        "nobody is to be woken".into()
-    } else {
-        format!("the next release looks after {slot}")
+    match (attention, attention >> 29 & 7) {
+        (0, _) => "nobody is to be woken".into(),
+        (_, 1) => format!("the next release kicks {slot}"),
+        (_, 2) => format!("the next release reserves the lock for {slot}"),
+        (_, 3) => format!("the next release reserves the lock for {slot}, and kicks it"),
+        (_, 4) => format!("{slot} has been kicked"),
+        _ => "says nothing that a waiter asks".into(),
     }
 }
 

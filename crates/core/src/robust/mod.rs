@@ -21,7 +21,8 @@
 //!   has to be repaired when one dies: it is not counted any more. The one with the lowest ticket is the *head*
 //!   and competes for the word; the others sleep, each on the one before it.
 //! - **Who runs goes on.** A release wakes the head and does not wait for it: who comes meanwhile may take the lock.
-//!   A head that has been passed over for [`HAND_OVER_NS`] asks for the lock to be reserved for it.
+//!   A head that has been passed over for long asks for the lock to be reserved for it. One that was woken and does not
+//!   come, for it finds no CPU, has it reserved by the owners after [`HAND_OVER_NS`].
 //! - **Everyone asleep is woken by a kick, or by the death of the one it watches.** The head watches the owner, the
 //!   others the one before them. Why the one watched is the right one is argued in [`queue`].
 //!
@@ -36,7 +37,9 @@
 //! ```
 //! In [S] the barrier of the releasing side is on the hot path. Where there is a
 //! [heavy barrier](RobustOps::heavy_barrier), the head issues one for both sides, and the release is a plain store (after Dice, Huang and
-//! Yang, "Asymmetric Dekker synchronization", 2001); where there is none, the release is an exchange.
+//! Yang, "Asymmetric Dekker synchronization", 2001); where there is none, the release is an exchange. The heavy barrier
+//! interrupts all CPUs, so a head does without it at first: should it miss a release in that very moment, it
+//! looks again when it has waited for [`HAND_OVER_NS`], and then pays.
 //!
 //! After the robust futexes of Linux (Documentation/locking/robust-futex-ABI), whose word also names its owner,
 //! and the eventual fairness of WebKit's WTF::Lock.
@@ -57,7 +60,7 @@ pub use seat::{READS, Seat};
 pub use stats::RobustStats;
 use stats::Stats;
 use thiserror::Error;
-use word::{Attention, Wish};
+use word::{Attention, Wish, is_kicked};
 pub use word::{Condition, Name, Ownership};
 
 use crate::error::Corrupted;
@@ -67,6 +70,17 @@ use crate::raw::LockType;
 
 /// After how long at the head of the queue a waiter is not passed over any more, in nanoseconds.
 pub const HAND_OVER_NS: u64 = 500_000;
+
+/// For how long a head is passed over at least, in nanoseconds, however long it has waited behind others.
+const PASS_OVER_NS: u64 = 200_000;
+
+/// While a head that was kicked does not come, one of so many releases looks at the clock.
+const LOOKS: u64 = 256;
+
+/// Until when a head that has waited since then lets others pass.
+fn patience<C: RobustOps>(cx: &C, since_ns: u64) -> u64 {
+    since_ns.saturating_add(HAND_OVER_NS).max(cx.now_ns().saturating_add(PASS_OVER_NS))
+}
 
 /// Nobody who waits sleeps longer without a look, in nanoseconds.
 const NAP_NS: u64 = 50_000_000;
@@ -303,7 +317,8 @@ impl RawRobust {
             self.owner.swap(word, release_order());
             fence_after_exchange();
         }
-        if self.attention.load(Ordering::Relaxed) != 0 {
+        let attention = self.attention.load(Ordering::Relaxed);
+        if attention != 0 && (!is_kicked(attention) || self.acquisitions().is_multiple_of(LOOKS)) {
             self.attend(cx);
         }
     }
@@ -312,26 +327,40 @@ impl RawRobust {
     #[cold]
     fn attend<C: RobustOps>(&self, cx: &C) {
         let word = self.attention.load(Ordering::Acquire);
+        let said = Attention::decode(word);
+        let has_been_kicked = said.is_some_and(|said| said.wish == Wish::Kicked);
         if word == 0 {
             return;
         }
-        let said = Attention::decode(word).filter(|said| self.is_waiting(cx, said.waiter));
-        if let Some(Attention { wish: Wish::Reserve | Wish::ReserveAndKick, waiter, .. }) = said
+        let waiter = said.filter(|said| self.is_waiting(cx, said.waiter));
+        let seat = waiter.and_then(|said| cx.seats().get(said.waiter.index()));
+        if let Some(seat) = seat.filter(|_| has_been_kicked)
+            && cx.now_ns() < seat.patient_until_ns.load(Ordering::Relaxed)
+        {
+            return;
+        }
+        if let Some(Attention { wish: Wish::Reserve | Wish::ReserveAndKick | Wish::Kicked, waiter, .. }) =
+            waiter
             && let Some(name) = cx.name_of(waiter)
         {
             let reserved = Ownership::Reserved(name).encode();
             // Should somebody be faster here, it is asked again at its release.
             let _ = self.owner.compare_exchange(0, reserved, Ordering::Release, Ordering::Relaxed);
         }
-        if matches!(said, Some(Attention { wish: Wish::Reserve, .. })) {
-            return;
+        let mut next = 0;
+        match (waiter, seat) {
+            (Some(Attention { wish: Wish::Reserve, .. }), _) => return,
+            (Some(said @ Attention { wish: Wish::Kick, .. }), Some(seat)) => {
+                seat.patient_until_ns.store(cx.now_ns().saturating_add(HAND_OVER_NS), Ordering::Relaxed);
+                next = Attention { wish: Wish::Kicked, ..said }.encode();
+            }
+            _ => {}
         }
-        if let Some(waiter) = said.map(|said| said.waiter).or_else(|| self.first(cx)) {
+        if let Some(waiter) = waiter.map(|said| said.waiter).or_else(|| self.first(cx)) {
             cx.kick(waiter);
         }
-        // Taken back only after the kick: whoever releases in between kicks as well, for this one may die before it
-        // does. From then on it is on its way, and releases need not care until it asks again.
-        self.replace_attention(word, 0);
+        // Only after the kick: whoever releases in between kicks as well, for this one may die before it does.
+        self.replace_attention(word, next);
     }
 
     fn replace_attention(&self, old: u64, new: u64) -> bool {

@@ -48,10 +48,17 @@ pub unsafe trait RobustOps {
         primitive::spin_hint();
     }
 
-    /// For how many turns of a spin loop a waiter looks at the word before it sleeps.
+    /// Lets others run on this CPU, if any wants to.
     #[inline]
-    fn spin_turns(&self) -> u32 {
-        100
+    fn yield_now(&self) {
+        self.relax();
+    }
+
+    /// How often a waiter looks at the word before it sleeps; between two looks it relaxes for 2, 4, 8, ... turns. At
+    /// most 16. Seven looks take some microseconds, about what a sleep costs.
+    #[inline]
+    fn spin_rounds(&self) -> u32 {
+        7
     }
 
     /// For how many nanoseconds the head spins that will get the lock at the next release.

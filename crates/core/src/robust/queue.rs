@@ -14,11 +14,16 @@
 
 use super::seat::living;
 use super::word::{Attention, Wish};
-use super::{HAND_OVER_NS, Look, Manners, NAP_NS, Name, Ownership, RawRobust, Refused, RobustOps, Seat};
+use super::{Look, Manners, NAP_NS, Name, Ownership, RawRobust, Refused, RobustOps, Seat, patience};
 use crate::Condition;
 use crate::event::Event;
 use crate::per_cpu::CpuId;
 use crate::primitive::{Ordering, fence};
+
+/// A lock that has been taken again between two looks, so many times in a row, is *hot*: hardly ever free, but not idle
+/// either. It is so at once if it has been taken that often for each turn in between.
+const HOT: u64 = 4;
+const HOT_NAP_NS: u64 = 50_000;
 
 /// Who waits without a seat is not kicked.
 const SEATLESS_NAP_NS: u64 = 1_000_000;
@@ -31,7 +36,7 @@ impl RawRobust {
         me: Name,
         until_ns: u64,
     ) -> Result<Condition, Refused> {
-        if let Look::Taken(condition) = self.spin(cx, me, Manners::Polite)? {
+        if let Spun::Taken(condition) = self.spin(cx, me, Manners::Polite, false)? {
             return Ok(condition);
         }
         let since_ns = cx.now_ns();
@@ -43,22 +48,35 @@ impl RawRobust {
         Ok(condition)
     }
 
-    /// Spins until the lock can be had, but for so many turns at most.
-    fn spin<C: RobustOps>(&self, cx: &C, me: Name, manners: Manners) -> Result<Look, Refused> {
-        let reserved = Ownership::Reserved(me).encode();
-        let mut turns = cx.spin_turns();
-        loop {
+    /// Looks a few times whether the lock can be had, each time after twice the time: who looks often takes the word
+    /// from the cache of the owner, who needs it. Ends early, but not for who is `wanted`, if there is no hope.
+    fn spin<C: RobustOps>(&self, cx: &C, me: Name, manners: Manners, wanted: bool) -> Result<Spun, Refused> {
+        let (mut heat, mut last) = (0, self.acquisitions());
+        for round in 0..cx.spin_rounds() {
             // First, for the owner may be dead.
-            let look = self.look(cx, me, manners)?;
-            if matches!(look, Look::Taken(_)) || turns == 0 {
-                return Ok(look);
+            if let Look::Taken(condition) = self.look(cx, me, manners)? {
+                return Ok(Spun::Taken(condition));
             }
-            turns -= 1;
-            while turns > 0 && ![0, reserved].contains(&self.owner.load(Ordering::Relaxed)) {
-                turns -= 1;
-                cx.relax();
+            if heat >= HOT && !wanted {
+                break;
             }
+            let turns = 2_u32 << round;
+            if round >= 3 && matches!(self.ownership(), Ok(Ownership::Reserved(_))) {
+                // The one it is for is awake, or so it seems, and needs a CPU.
+                cx.yield_now();
+            } else {
+                (0..turns).for_each(|_| cx.relax());
+            }
+            let now = self.acquisitions();
+            if now != last {
+                heat += (now.wrapping_sub(last) / u64::from(turns)).max(1);
+            }
+            last = now;
         }
+        Ok(match self.look(cx, me, manners)? {
+            Look::Taken(condition) => Spun::Taken(condition),
+            Look::Busy(name) => Spun::Busy(name, heat >= HOT),
+        })
     }
 
     /// For a wait inside another one of the same participant, in a signal handler.
@@ -107,6 +125,22 @@ impl RawRobust {
     }
 }
 
+/// How a spin ended.
+enum Spun {
+    Taken(Condition),
+    /// That one has it, or is to have it; and whether it is hot.
+    Busy(Name, bool),
+}
+
+/// How a head fared.
+enum Turn {
+    Taken(Condition),
+    /// That one has the lock; so many nanoseconds may it sleep.
+    Asked(Name, u64),
+    /// Somebody else asked for attention, who may be the head.
+    Again,
+}
+
 /// One who sits.
 struct Waiter<'a, C> {
     lock: &'a RawRobust,
@@ -114,6 +148,7 @@ struct Waiter<'a, C> {
     me: Name,
     seat: &'a Seat,
     ticket: u64,
+    since_ns: u64,
 }
 
 impl<'a, C: RobustOps> Waiter<'a, C> {
@@ -126,7 +161,7 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
         // Relaxed: who is before whom follows from the number, and a seat is seen as a whole by its key.
         let ticket = lock.tickets.fetch_add(1, Ordering::Relaxed);
         seat.since_ns.store(since_ns, Ordering::Relaxed);
-        let waiter = Self { lock, cx, me, seat, ticket };
+        let waiter = Self { lock, cx, me, seat, ticket, since_ns };
         waiter.sit();
         cx.count(Event::LockSlowpath, 1);
         fence(Ordering::SeqCst); // [J]
@@ -144,7 +179,7 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
 
     fn wait(self, until_ns: u64) -> Result<Condition, Refused> {
         let Self { lock, cx, me, seat, .. } = self;
-        let mut head_since = None;
+        let mut patient_until = None;
         let mut impatient = false;
         loop {
             let seen = seat.kicks().load(Ordering::Acquire);
@@ -152,9 +187,10 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
                 // A peer wrote garbage over the seat.
                 self.sit();
             }
+            let mut nap = NAP_NS;
             let ahead = self.ahead();
             let watched = if let Some((name, ticket)) = ahead {
-                head_since = None;
+                patient_until = None;
                 seat.watches.store(name.bits(), Ordering::Relaxed);
                 fence(Ordering::SeqCst); // [W]
                 if !self.still_sits(name, ticket) {
@@ -169,21 +205,24 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
                 }
                 name
             } else {
-                let since = *head_since.get_or_insert_with(|| cx.now_ns());
-                match self.compete(since, seen).inspect_err(|_| self.get_up())? {
-                    Some(Look::Taken(condition)) => {
+                let deadline = *patient_until.get_or_insert_with(|| patience(cx, self.since_ns));
+                match self.compete(deadline, seen).inspect_err(|_| self.get_up())? {
+                    Turn::Taken(condition) => {
                         self.get_up_as_owner();
                         return Ok(condition);
                     }
-                    Some(Look::Busy(name)) => name,
-                    None => continue,
+                    Turn::Asked(owner, nap_ns) => {
+                        nap = nap_ns;
+                        owner
+                    }
+                    Turn::Again => continue,
                 }
             };
             let now = cx.now_ns();
             if now >= until_ns {
                 return self.give_up();
             }
-            let nap_end = until_ns.min(now.saturating_add(NAP_NS));
+            let nap_end = until_ns.min(now.saturating_add(nap));
             cx.count(if ahead.is_some() { Event::PvWaitNode } else { Event::PvWaitHead }, 1);
             cx.sleep(me, seen, watched, nap_end);
             // Not kicked for so long: the head may be stopped. Then look, whosever turn it is.
@@ -205,34 +244,46 @@ impl<'a, C: RobustOps> Waiter<'a, C> {
         self.cx.seats().get(name.slot().index()).is_some_and(same)
     }
 
-    /// The head's part: tries to take the lock; if it cannot, asks to be kicked, and says by whom. `None`: somebody else
-    /// asks, too.
-    fn compete(&self, since_ns: u64, seen: u32) -> Result<Option<Look>, Refused> {
+    /// The head's part: tries to take the lock; if it cannot, asks to be kicked.
+    fn compete(&self, patient_until: u64, seen: u32) -> Result<Turn, Refused> {
         let Self { lock, cx, me, seat, .. } = *self;
         let now = cx.now_ns();
         lock.notice_owner(now);
-        let waited_long = now.saturating_sub(since_ns) >= HAND_OVER_NS;
-        if waited_long && !self.ask(Wish::Reserve, me.slot(), seen) {
-            return Ok(None);
+        let is_patient = now < patient_until;
+        if !is_patient && !self.ask(Wish::Reserve, me.slot(), seen) {
+            return Ok(Turn::Again);
         }
-        loop {
-            if let Look::Taken(condition) = lock.spin(cx, me, Manners::Rude)? {
-                return Ok(Some(Look::Taken(condition)));
+        let (owner, is_hot) = loop {
+            match lock.spin(cx, me, Manners::Rude, !is_patient)? {
+                Spun::Taken(condition) => return Ok(Turn::Taken(condition)),
+                Spun::Busy(..)
+                    if !is_patient && cx.now_ns() < now.saturating_add(cx.spin_when_wanted_ns()) => {}
+                Spun::Busy(owner, is_hot) => break (owner, is_hot),
             }
-            if !waited_long || cx.now_ns() >= now.saturating_add(cx.spin_when_wanted_ns()) {
-                break;
-            }
+        };
+        let nap_ns = if is_patient { patient_until.saturating_sub(now) } else { NAP_NS };
+        if is_patient && is_hot {
+            // It need not be kicked as long as others take the lock all the time: it costs them more than it gains.
+            seat.watches.store(owner.bits(), Ordering::Relaxed);
+            return Ok(Turn::Asked(owner, nap_ns.min(HOT_NAP_NS)));
         }
-        let wish = if waited_long { Wish::ReserveAndKick } else { Wish::Kick };
+        let wish = if is_patient { Wish::Kick } else { Wish::ReserveAndKick };
         if !self.ask(wish, me.slot(), seen) {
-            return Ok(None);
+            return Ok(Turn::Again);
         }
-        cx.heavy_barrier(); // [S], also for those who release
-        let look = lock.look(cx, me, Manners::Rude)?;
-        if let Look::Busy(name) = look {
-            seat.watches.store(name.bits(), Ordering::Relaxed);
+        // [S], also for those who release; not yet if the nap is short.
+        if is_patient && cx.has_heavy_barrier() {
+            fence(Ordering::SeqCst);
+        } else {
+            cx.heavy_barrier();
         }
-        Ok(Some(look))
+        Ok(match lock.look(cx, me, Manners::Rude)? {
+            Look::Taken(condition) => Turn::Taken(condition),
+            Look::Busy(owner) => {
+                seat.watches.store(owner.bits(), Ordering::Relaxed);
+                Turn::Asked(owner, nap_ns)
+            }
+        })
     }
 
     /// Sets the attention; who was named there before is kicked, and will see whether it is the head. Gives whether it

@@ -21,6 +21,8 @@ pub struct Seat {
     /// When it began to wait, in the nanoseconds of [`RobustOps::now_ns`](crate::RobustOps::now_ns).
     pub(crate) since_ns: AtomicU64,
     kicks: AtomicU32,
+    /// Written by who kicks it: until when it may be passed over.
+    pub(crate) patient_until_ns: AtomicU64,
     reads: Reads,
 }
 
@@ -39,6 +41,7 @@ impl Seat {
                 watches: AtomicU64::new(0),
                 since_ns: AtomicU64::new(0),
                 kicks: AtomicU32::new(0),
+                patient_until_ns: AtomicU64::new(0),
                 reads: Reads(zeroes()),
             }
         }

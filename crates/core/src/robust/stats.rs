@@ -1,4 +1,4 @@
-//! What has happened to a robust lock: for people; no decision depends on it.
+//! What has happened to a robust lock: for people; what must be right does not depend on it.
 
 use super::{RawRobust, RobustOps};
 use crate::primitive::{AtomicU64, Ordering, const_new};
@@ -65,6 +65,12 @@ impl RawRobust {
         }
         let count = &self.stats.acquisitions;
         count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// How often the lock has been taken.
+    #[inline]
+    pub(super) fn acquisitions(&self) -> u64 {
+        self.stats.acquisitions.load(Ordering::Relaxed)
     }
 
     /// By the owner, who has waited since then.

@@ -5,10 +5,10 @@
 //!           +-------------------------+-------------+--------+------------+
 //!           |       incarnation       |    check    | flags  |  slot + 1  |
 //!           +-------------------------+-------------+--------+------------+
-//! attention  63                     32 31  30 29  28        14 13         0
-//!           +-------------------------+------+------+------------+------------+
-//!           | the waiter's kicks then |  0   | kind |     0      | waiter + 1 |
-//!           +-------------------------+------+------+------------+------------+
+//! attention  63                     32 31    29 28        14 13         0
+//!           +-------------------------+--------+------------+------------+
+//!           | the waiter's kicks then |  wish  |     0      | waiter + 1 |
+//!           +-------------------------+--------+------------+------------+
 //! ```
 //! `check` is a hash of slot and incarnation: bytes that somebody has overwritten rarely look like a name.
 
@@ -213,10 +213,18 @@ pub(crate) enum Wish {
     Reserve = 2,
     /// Both.
     ReserveAndKick = 3,
+    /// It has been kicked. If it does not come in time, the lock is to be reserved for it.
+    Kicked = 4,
+}
+
+/// Whether the wish of an attention word is [`Wish::Kicked`].
+#[inline]
+pub(crate) const fn is_kicked(attention: u64) -> bool {
+    attention >> WISH_SHIFT & WISH_MASK == Wish::Kicked as u64
 }
 
 const WISH_SHIFT: u32 = 29;
-const WISH_MASK: u64 = 3;
+const WISH_MASK: u64 = 7;
 const KICKS_SHIFT: u32 = 32;
 
 impl Attention {
@@ -231,6 +239,7 @@ impl Attention {
             1 => Wish::Kick,
             2 => Wish::Reserve,
             3 => Wish::ReserveAndKick,
+            4 => Wish::Kicked,
             _ => return None,
         };
         let kicks = (word >> KICKS_SHIFT) as u32;

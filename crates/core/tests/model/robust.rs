@@ -140,7 +140,7 @@ unsafe impl RobustOps for Participant {
     }
 
     /// A turn of a spin loop would take back the stale reads that came before it.
-    fn spin_turns(&self) -> u32 {
+    fn spin_rounds(&self) -> u32 {
         0
     }
 
