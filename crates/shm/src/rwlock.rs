@@ -66,7 +66,8 @@ impl<T: Plain> RwLock<T> {
         answer(self.raw().read(cx, me, u64::MAX), |_| self.read_guard(me))
     }
 
-    /// As [`RwLock::read`], without waiting. `None` where somebody writes or waits to write.
+    /// As [`RwLock::read`], without waiting. `None` where somebody writes or waits to write, or is just passing to read
+    /// while one of these was there.
     ///
     /// # Errors
     /// As [`RwLock::read`].

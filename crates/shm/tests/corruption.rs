@@ -7,8 +7,8 @@
 //!
 //! ```text
 //! CROSSLOCK_CORRUPTION_S=600 cargo test -p crosslock --test corruption
-//! RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" cargo test --target x86_64-unknown-linux-gnu \
-//!     -p crosslock --test corruption
+//! RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -Cunsafe-allow-abi-mismatch=sanitizer" \
+//!     cargo test --target x86_64-unknown-linux-gnu -p crosslock --test corruption
 //! ```
 //! Built without `--release` all arithmetic is checked for overflow.
 

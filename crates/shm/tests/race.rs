@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg no_asm" \
+//!     TSAN_OPTIONS="suppressions=$PWD/.ci/race.suppressions" \
 //!     cargo test --target x86_64-unknown-linux-gnu -p crosslock --test race
 //! ```
 //! Without the sanitizer it checks that every section counts. It is a program of its own, with threads made by
@@ -12,7 +13,7 @@ use core::cell::UnsafeCell;
 use core::ffi::c_void;
 
 use crosslock::crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
-use crosslock::{Options, SegmentContext, ThreadContext};
+use crosslock::{Options, Release, SegmentContext, ThreadContext};
 
 const THREADS: usize = 4;
 const ROUNDS: usize = 2_000;
@@ -67,6 +68,37 @@ fn count<C: Sync, L: RawLock<C>>(scope: &str, lock: &L, cx: &C, control: bool) {
     println!("{scope} {}: {counted} sections", L::NAME);
 }
 
+/// The same under the locks that survive a death.
+fn count_robust(release: Release) {
+    let segment = Options::new().release(release).create_memfd("race").unwrap();
+    let (mutex, rwlock) = (segment.mutex("mutex", 0_u64).unwrap(), segment.rwlock("rwlock", 0_u64).unwrap());
+    let data = (Plain(UnsafeCell::new(0)), Plain(UnsafeCell::new(0)));
+    let data = &data;
+    threads(&|| {
+        for round in 0..ROUNDS {
+            let guard = mutex.lock().unwrap();
+            // SAFETY: the mutex is held.
+            unsafe { *data.0.0.get() += 1 };
+            drop(guard);
+            if round % 4 == 0 {
+                let guard = rwlock.write().unwrap();
+                // SAFETY: nobody else reads or writes.
+                unsafe { *data.1.0.get() += 1 };
+                drop(guard);
+            } else {
+                let guard = rwlock.read().unwrap();
+                // SAFETY: nobody writes now.
+                core::hint::black_box(unsafe { *data.1.0.get() });
+                drop(guard);
+            }
+        }
+    });
+    // SAFETY: the threads have ended.
+    let counted = unsafe { *data.0.0.get() };
+    assert!(counted == THREADS * ROUNDS, "robust: {counted}");
+    println!("segment robust, released by {release:?}: {counted} sections");
+}
+
 fn both<L: RawLock<ThreadContext> + RawLock<SegmentContext>>(control: bool) {
     count("threads", &L::default(), &ThreadContext, control);
     let segment = Options::new().create_memfd("race").unwrap();
@@ -82,5 +114,7 @@ fn main() {
         both::<RawMcs>(control);
         both::<RawQSpin>(control);
         both::<RawPvQSpin>(control);
+        count_robust(Release::Store);
+        count_robust(Release::Exchange);
     }
 }
