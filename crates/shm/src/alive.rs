@@ -231,19 +231,40 @@ pub(crate) const fn is_of_dead(word: u32) -> bool {
 }
 
 impl SegmentContext {
-    /// Where in the file the page of `slot` lies.
+    /// Where in the file of this domain the page of `slot`, one of its own, lies.
     pub(crate) fn alive_page(&self, slot: CpuId) -> usize {
+        match self.home() {
+            Some(home) => home.alive_page(self.index(slot)),
+            None => self.published_page(slot),
+        }
+    }
+
+    fn published_page(&self, slot: CpuId) -> usize {
         self.geometry().alive + slot.index() * self.geometry().page_size
     }
 
-    /// The alive word of who is or was in `slot`, if there was one and nobody has overwritten where it is.
-    pub(crate) fn alive_word(&self, slot: CpuId) -> Option<&AtomicU32> {
+    /// Where in a page the word of who is or was in `slot` lies, unless somebody has overwritten it.
+    fn alive_offset(&self, slot: CpuId) -> Option<usize> {
         let record = self.records().get(slot.index())?;
         // Acquire: who sees where the next one's word is, sees that the one before is not in the slot any more.
         let offset = record.alive_offset.load(Ordering::Acquire) as usize;
         let head = self.geometry().page_size - HEAD;
-        let is_known = WORD_OFFSETS.iter().any(|in_mutex| offset == head + in_mutex);
-        is_known.then(|| self.mapping().at(self.alive_page(slot) + offset))
+        WORD_OFFSETS.iter().any(|in_mutex| offset == head + in_mutex).then_some(offset)
+    }
+
+    /// The alive word of who is or was in `slot`, as near as can be seen: of a thread of this kernel the one that the
+    /// kernel marks.
+    pub(crate) fn alive_word(&self, slot: CpuId) -> Option<&AtomicU32> {
+        let offset = self.alive_offset(slot)?;
+        match self.home().filter(|_| self.is_near(slot)) {
+            Some(home) => Some(home.word(self.index(slot), offset)),
+            None => self.published_word(slot),
+        }
+    }
+
+    /// The alive word in the segment, which all domains see.
+    pub(crate) fn published_word(&self, slot: CpuId) -> Option<&AtomicU32> {
+        Some(self.mapping().at(self.published_page(slot) + self.alive_offset(slot)?))
     }
 
     /// Who is in `slot` now.
@@ -264,16 +285,31 @@ impl SegmentContext {
             return true;
         }
         // Acquire: pairs with the kernel's exchange.
-        let died = self.alive_word(name.slot()).is_some_and(|word| is_of_dead(word.load(Ordering::Acquire)));
+        let died = self.alive_word(name.slot()).is_some_and(|word| is_of_dead(word.load(Ordering::Acquire)))
+            || !self.is_near(name.slot()) && self.has_gone(self.domain_of(name.slot()));
         // If the word was the next one's, then the state is not `name`'s any more.
         died || record.state.load(Ordering::Acquire) != living
     }
 
+    /// Says in the segment what the kernel has said of who was in `slot`, one of this domain.
+    pub(crate) fn publish_death(&self, slot: CpuId) {
+        if let Some(word) = self.published_word(slot) {
+            // Release: whoever sees it sees what the dead one did.
+            word.fetch_or(OWNER_DIED, Ordering::Release);
+        }
+        // The kernel has woken one of those who sleep on it.
+        self.alive_word(slot).into_iter().for_each(wake_all);
+    }
+
     /// Says on behalf of who is in `slot` that it has left, to those who sleep until then, too.
     pub(crate) fn mark_dead(&self, slot: CpuId) {
-        if let Some(word) = self.alive_word(slot) {
+        let published = self.published_word(slot);
+        for word in self.alive_word(slot).into_iter().chain(published) {
             word.fetch_or(OWNER_DIED, Ordering::Release);
             wake_all(word);
+        }
+        if self.geometry().domains > 1 {
+            self.ring_all();
         }
     }
 }

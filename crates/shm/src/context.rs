@@ -1,11 +1,12 @@
 //! The context in which the locks of a segment run.
 
-use crosslock_core::primitive::AtomicU32;
+use crosslock_core::primitive::{AtomicU32, Ordering};
 use crosslock_core::{Context, CpuId, Event, HashEntry, LockKey, PerCpu, PvOps};
+use rustix::thread::futex;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::alive::SHARED;
-use crate::futex::{SPIN_TURNS, kick, wait};
+use crate::futex::{MAX_SLEEP, SPIN_TURNS, wait_until, wake};
 use crate::segment::SegmentContext;
 
 // SAFETY: a slot is leased to one thread until it ends; the table is one for all who map the segment. A hostile
@@ -28,13 +29,16 @@ unsafe impl Context for SegmentContext {
 impl PvOps for SegmentContext {
     fn pv_wait(&self, word: &AtomicU32, mask: u32, value: u32) {
         if let Some(me) = self.slot() {
-            wait(self.per_cpu()[me.index()].kicks(), SHARED, word, mask, value);
+            let kicks = self.per_cpu()[me.index()].kicks();
+            let longest = if self.is_served() { MAX_SLEEP } else { MAX_BLIND_SLEEP };
+            wait_until(self.bell(me, kicks), SHARED, word, mask, value, &longest);
         }
     }
 
     fn pv_kick(&self, cpu: CpuId) {
         if let Some(other) = self.per_cpu().get(cpu.index()) {
-            kick(other.kicks(), SHARED);
+            other.kicks().fetch_add(1, Ordering::Release);
+            self.wake(cpu, other.kicks());
         }
     }
 
@@ -56,7 +60,44 @@ impl PvOps for SegmentContext {
     }
 }
 
+/// The longest sleep of one whom others cannot wake.
+const MAX_BLIND_SLEEP: futex::Timespec = futex::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+
 impl SegmentContext {
+    /// The word that changes when `slot`, of this domain, is woken: its count of kicks, where the kernel can sleep on that.
+    pub(crate) fn bell<'a>(&'a self, slot: CpuId, kicks: &'a AtomicU32) -> &'a AtomicU32 {
+        self.home().map_or(kicks, |home| home.bell(self.index(slot)))
+    }
+
+    /// Ends the sleep of `slot`, whose kicks have been counted.
+    pub(crate) fn wake(&self, slot: CpuId, kicks: &AtomicU32) {
+        if !self.is_near(slot) {
+            self.wake_far(slot);
+            return;
+        }
+        let bell = self.bell(slot, kicks);
+        if self.home().is_some() {
+            bell.fetch_add(1, Ordering::Release);
+        }
+        wake(bell, SHARED);
+    }
+
+    /// Ends the sleep of `slot`, of this domain, whatever its thread waits for.
+    pub(crate) fn wake_near(&self, slot: CpuId) {
+        match self.home() {
+            Some(_) => self.wake(slot, self.seat_table()[slot.index()].kicks()),
+            None => {
+                wake(self.seat_table()[slot.index()].kicks(), SHARED);
+                wake(self.per_cpu_table()[slot.index()].kicks(), SHARED);
+            }
+        }
+    }
+
+    /// Whether whoever kicks a thread of this domain can wake it.
+    pub(crate) fn is_served(&self) -> bool {
+        self.geometry().domains == 1 || self.agent_of(self.domain()).is_some()
+    }
+
     pub(crate) fn key_at(&self, address: usize) -> LockKey {
         let offset = self.mapping().offset_of(address);
         // Only an address just below the mapping, where no word can be, would give 0.

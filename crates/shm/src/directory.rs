@@ -21,7 +21,7 @@ use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::header::LINE;
 use crate::mapping::SharedLayout;
-use crate::registry::Registry;
+use crate::registry::Creation;
 use crate::segment::SegmentContext;
 use crate::text::Text;
 
@@ -173,22 +173,22 @@ impl SegmentContext {
         if let Some(offset) = self.find(name, wanted)? {
             return Ok(offset);
         }
-        let registry = Registry::lock(self)?;
+        let creation = Creation::lock(self)?;
         match self.find(name, wanted)? {
             Some(offset) => Ok(offset),
-            None => self.create(&registry, checked_name(name)?, wanted, init),
+            None => self.create(&creation, checked_name(name)?, wanted, init),
         }
     }
 
     #[cold]
     fn create(
         &self,
-        registry: &Registry<'_>,
+        creation: &Creation<'_>,
         name: Text<NAME_WORDS>,
         wanted: &ObjectType,
         init: impl FnOnce(usize),
     ) -> Result<usize> {
-        self.reclaim(registry)?;
+        self.reclaim(creation)?;
         let is_free = |entry: &&Entry| entry.state.load(Ordering::Relaxed) != READY;
         let entry = self.entries().iter().find(is_free);
         let entry = entry.ok_or(Error::DirectoryFull { entries: self.entries().len() })?;
@@ -217,7 +217,7 @@ impl SegmentContext {
     }
 
     /// Takes back what creators that died have left.
-    fn reclaim(&self, _registry: &Registry<'_>) -> Result<()> {
+    fn reclaim(&self, _creation: &Creation<'_>) -> Result<()> {
         for entry in self.entries().iter().filter(|entry| entry.state.load(Ordering::Acquire) == CLAIMED) {
             let left = entry.load();
             let (heap, end) = (self.geometry().heap as u64, self.heap_end()? as u64);

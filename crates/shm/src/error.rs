@@ -161,6 +161,24 @@ pub enum Error {
         /// How many there are.
         slots: usize,
     },
+    /// The segment is for fewer kernels.
+    #[error("{segment} is for {domains} domains; {domain} is none of them (they count from 0)")]
+    NoSuchDomain {
+        /// Which segment.
+        segment: Box<str>,
+        /// What was asked for.
+        domain: u32,
+        /// How many there are.
+        domains: usize,
+    },
+    /// Another thread stands for this domain.
+    #[error("{agent} stands for domain {domain} already, and lives")]
+    AgentLives {
+        /// Which domain.
+        domain: usize,
+        /// Which thread.
+        agent: crosslock_core::Name,
+    },
     /// A thread cannot register while its thread-local data is being destroyed, nor inside a signal handler
     /// that interrupted its registration.
     #[error(

@@ -19,7 +19,7 @@ use crosslock_core::primitive::{AtomicU32, Ordering};
 use rustix::thread::futex;
 
 /// Longest sleep. No wake-up is known to get lost; should one, it costs this much and no more.
-const MAX_SLEEP: futex::Timespec = futex::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+pub(crate) const MAX_SLEEP: futex::Timespec = futex::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Turns of a spin loop before a thread sleeps: about as long as sleeping and waking take. Who spins longer takes
 /// the lock from the one who could use it, or the CPU from its owner. (The kernel's 2^15 are for virtual
@@ -28,18 +28,35 @@ pub(crate) const SPIN_TURNS: u32 = 1 << 9;
 
 /// Sleeps while `word & mask == value`, until a kick, [`MAX_SLEEP`], or a signal.
 pub(crate) fn wait(kicks: &AtomicU32, flags: futex::Flags, word: &AtomicU32, mask: u32, value: u32) {
+    wait_until(kicks, flags, word, mask, value, &MAX_SLEEP);
+}
+
+/// The same, but sleeps no longer than that.
+pub(crate) fn wait_until(
+    kicks: &AtomicU32,
+    flags: futex::Flags,
+    word: &AtomicU32,
+    mask: u32,
+    value: u32,
+    longest: &futex::Timespec,
+) {
     let seen = kicks.load(Ordering::Acquire);
     if word.load(Ordering::Relaxed) & mask != value {
         return;
     }
     // Whatever ends the sleep (a kick, EAGAIN because one came just before, EINTR, ETIMEDOUT), the caller
     // looks at the word again. Memory that the kernel cannot sleep on (EFAULT, a device's) makes it a spin.
-    let _ = futex::wait(kicks.as_core(), flags, seen, Some(&MAX_SLEEP));
+    let _ = futex::wait(kicks.as_core(), flags, seen, Some(longest));
 }
 
 /// Wakes whoever sleeps on `kicks`.
 pub(crate) fn kick(kicks: &AtomicU32, flags: futex::Flags) {
     kicks.fetch_add(1, Ordering::Release);
+    wake(kicks, flags);
+}
+
+/// The same for kicks that have been counted.
+pub(crate) fn wake(kicks: &AtomicU32, flags: futex::Flags) {
     // Fails only on memory that nobody can sleep on.
     let _ = futex::wake(kicks.as_core(), flags, 1);
 }

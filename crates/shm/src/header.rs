@@ -5,18 +5,19 @@
 
 use core::mem::offset_of;
 
-use crosslock_core::{CpuId, HashEntry, PerCpu, Seat};
+use crosslock_core::{CpuId, HashEntry, PerCpu, RawRobust, Seat};
 use rustix::param::page_size;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::barrier::Release;
 use crate::directory::Entry;
+use crate::domain::DomainRecord;
 use crate::error::{Error, Result};
 use crate::lease;
 use crate::participant::{COUNTERS, Record};
 
 /// The version of everything that is laid down in `docs/segment.md`.
-pub(crate) const ABI_VERSION: u32 = 2;
+pub(crate) const ABI_VERSION: u32 = 3;
 
 /// The first eight bytes of every segment.
 pub(crate) const MAGIC: [u8; 8] = *b"CROSSLCK";
@@ -71,16 +72,23 @@ pub(crate) struct Header {
     pub(crate) seats: u64,
     pub(crate) alive: u64,
     pub(crate) heap: u64,
+    pub(crate) domain_table: u64,
+    /// Kernels that the slots are divided among.
+    pub(crate) domains: u32,
+    pub(crate) reserved: u32,
 }
 
-/// Where the bump pointer of the heap lies; it and the next are the only words of the first lines that change.
+/// Where the bump pointer of the heap lies; it and the next two are all of the first lines that changes.
 pub(crate) const BUMP_OFFSET: usize = 192;
 
 /// Where the count of slots lies that have ever been used.
 pub(crate) const HIGH_OFFSET: usize = BUMP_OFFSET + 8;
 
+/// Where the robust lock lies that creators of objects take in a segment of several domains.
+pub(crate) const CREATION_OFFSET: usize = 256;
+
 /// The header, and the words that change, each on lines of their own.
-pub(crate) const HEADER_SIZE: usize = 256;
+pub(crate) const HEADER_SIZE: usize = CREATION_OFFSET + size_of::<RawRobust>();
 
 const _: () = {
     assert!(offset_of!(Header, byte_order) == 8);
@@ -102,13 +110,18 @@ const _: () = {
     assert!(offset_of!(Header, seats) == 112);
     assert!(offset_of!(Header, alive) == 120);
     assert!(offset_of!(Header, heap) == 128);
-    assert!(size_of::<Header>() == 136);
+    assert!(offset_of!(Header, domain_table) == 136);
+    assert!(offset_of!(Header, domains) == 144);
+    assert!(size_of::<Header>() == 152);
     assert!(size_of::<Header>() <= BUMP_OFFSET);
     assert!(MAX_SLOTS as usize == CpuId::MAX.index() + 1);
     assert!(size_of::<PerCpu>() == 384 && align_of::<PerCpu>() <= LINE);
     assert!(size_of::<Seat>() == 128 && align_of::<Seat>() <= LINE);
     assert!(size_of::<HashEntry>() == 16 && align_of::<HashEntry>() <= LINE);
 };
+
+/// Kernels that can use a segment at once.
+pub(crate) const MAX_DOMAINS: u32 = 64;
 
 /// A header whose numbers have been checked: every table is aligned, inside the file and apart from the
 /// others. Private to this process.
@@ -129,6 +142,8 @@ pub(crate) struct Geometry {
     pub(crate) seats: usize,
     pub(crate) alive: usize,
     pub(crate) heap: usize,
+    pub(crate) domain_table: usize,
+    pub(crate) domains: usize,
 }
 
 /// Where a table lies.
@@ -141,7 +156,7 @@ struct Table {
 }
 
 /// The tables of a header, in the order in which they are laid down.
-fn tables(header: &Header) -> [Table; 7] {
+fn tables(header: &Header) -> [Table; 8] {
     const ALIGN: u64 = LINE as u64;
 
     let table = |name, offset, count: u32, each: usize| {
@@ -162,6 +177,7 @@ fn tables(header: &Header) -> [Table; 7] {
         table("hash", header.hash, header.hash_entries, size_of::<HashEntry>()),
         table("directory", header.directory, header.objects, size_of::<Entry>()),
         table("seats", header.seats, header.slots, size_of::<Seat>()),
+        table("domain_table", header.domain_table, header.domains, size_of::<DomainRecord>()),
         alive,
         Table { name: "heap", offset: header.heap, len: heap, align: ALIGN },
     ]
@@ -169,7 +185,14 @@ fn tables(header: &Header) -> [Table; 7] {
 
 impl Header {
     /// The header of a new segment: the tables one after the other, then `heap_size` bytes of heap.
-    pub(crate) fn plan(uuid: [u8; 16], flags: u32, slots: u32, objects: u32, heap_size: u64) -> Self {
+    pub(crate) fn plan(
+        uuid: [u8; 16],
+        flags: u32,
+        domains: u32,
+        slots: u32,
+        objects: u32,
+        heap_size: u64,
+    ) -> Self {
         let header = Self {
             magic: MAGIC,
             byte_order: BYTE_ORDER,
@@ -191,15 +214,18 @@ impl Header {
             seats: 0,
             alive: 0,
             heap: 0,
+            domain_table: 0,
+            domains,
+            reserved: 0,
         };
         let mut end = header.header_size;
-        let [per_cpu, participants, hash, directory, seats, alive, heap] = tables(&header).map(|table| {
+        let [per_cpu, participants, hash, directory, seats, domain_table, alive, heap] = tables(&header).map(|table| {
             let start = end.next_multiple_of(table.align);
             end = start + table.len;
             start
         });
         let total_size = heap + heap_size;
-        Self { per_cpu, participants, hash, directory, seats, alive, heap, total_size, ..header }
+        Self { per_cpu, participants, hash, directory, seats, domain_table, alive, heap, total_size, ..header }
     }
 
     /// Checks everything that can be checked against `file_size`, the size of the file now.
@@ -207,6 +233,16 @@ impl Header {
         self.check_identity(segment)?;
         if self.total_size != file_size {
             let (header, file) = (self.total_size, file_size);
+            return Err(Error::SizeMismatch { segment: segment.into(), header, file });
+        }
+        self.check_in(segment, file_size)
+    }
+
+    /// As [`Header::check`], in a memory that may be larger.
+    pub(crate) fn check_in(&self, segment: &str, memory_size: u64) -> Result<Geometry> {
+        self.check_identity(segment)?;
+        if self.total_size > memory_size {
+            let (header, file) = (self.total_size, memory_size);
             return Err(Error::SizeMismatch { segment: segment.into(), header, file });
         }
         self.check_capacities().and_then(|()| self.check_tables()).and_then(|()| self.geometry()).map_err(
@@ -240,7 +276,7 @@ impl Header {
     fn check_capacities(&self) -> Result<(), Bad> {
         let slots = u64::from(self.slots);
         let hash_entries = u64::from(self.hash_entries);
-        Bad::unless(self.header_size == HEADER_SIZE as u64, "header_size", self.header_size, "must be 256")?;
+        Bad::unless(self.header_size == HEADER_SIZE as u64, "header_size", self.header_size, "must be 320")?;
         Bad::unless(
             self.flags & !KNOWN_FLAGS == 0,
             "flags",
@@ -248,6 +284,13 @@ impl Header {
             "only bits 0 and 1 are known",
         )?;
         Bad::unless((1..=MAX_SLOTS.into()).contains(&slots), "slots", slots, "must be 1 to 16383")?;
+        let domains = u64::from(self.domains);
+        Bad::unless(
+            (1..=MAX_DOMAINS.into()).contains(&domains) && slots.is_multiple_of(domains),
+            "domains",
+            domains,
+            "must be 1 to 64, and divide the slots",
+        )?;
         Bad::unless(self.counters == COUNTERS, "counters", self.counters.into(), "must be 48")?;
         Bad::unless(
             hash_entries.is_power_of_two() && (4 * slots..=16 * slots).contains(&hash_entries),
@@ -301,6 +344,8 @@ impl Header {
             seats: size("seats", self.seats)?,
             alive: size("alive", self.alive)?,
             heap: size("heap", self.heap)?,
+            domain_table: size("domain_table", self.domain_table)?,
+            domains: size("domains", self.domains.into())?,
         })
     }
 }

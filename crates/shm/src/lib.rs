@@ -24,18 +24,22 @@ compile_error!("crosslock needs Linux; crosslock-core does not");
 
 extern crate self as crosslock;
 
+mod agent;
 mod alive;
 mod barrier;
 mod contents;
 mod context;
 mod copy;
 mod description;
+mod device;
 mod directory;
+mod domain;
 mod error;
 mod file;
 mod futex;
 mod guarded;
 mod header;
+mod home;
 mod inspect;
 mod lease;
 mod lock_error;
@@ -56,10 +60,12 @@ mod tenure;
 mod text;
 mod thread;
 
+pub use agent::Agent;
 pub use barrier::Release;
 pub use contents::Contents;
 pub use crosslock_core;
 pub use directory::{Kind, ObjectType};
+pub use domain::Doorbell;
 pub use error::{Error, Result};
 pub use inspect::{Identity, Liveness, ObjectInfo, Participant};
 pub use lock_api;

@@ -11,7 +11,7 @@ use crate::barrier::Release;
 use crate::description::Description;
 use crate::error::{Error, Result};
 use crate::file;
-use crate::header::{Header, MAX_OBJECTS, MAX_SLOTS, RELEASE_BY_EXCHANGE, TEMPORARY};
+use crate::header::{Header, MAX_DOMAINS, MAX_OBJECTS, MAX_SLOTS, RELEASE_BY_EXCHANGE, TEMPORARY};
 use crate::lease::{BASE, Lease, Mode};
 use crate::name::path_in;
 use crate::segment::Segment;
@@ -32,6 +32,7 @@ pub struct Options {
     mode: u32,
     temporary: bool,
     release: Option<Release>,
+    domains: u32,
     slots: u32,
     objects: u32,
     heap_size: u64,
@@ -52,6 +53,7 @@ impl Options {
             mode: 0o600,
             temporary: false,
             release: None,
+            domains: 1,
             slots: 256,
             objects: 128,
             heap_size: 1 << 20,
@@ -88,6 +90,18 @@ impl Options {
     pub fn release(mut self, release: Release) -> Self {
         self.release = Some(release);
         self
+    }
+
+    /// For how many kernels: virtual machines and their host, each with an equal share of the participants. Default 1. With
+    /// more the lock is released by [exchange](Release::Exchange).
+    #[must_use]
+    pub fn domains(mut self, domains: u32) -> Self {
+        self.domains = domains;
+        self
+    }
+
+    pub(crate) fn meeting_place(&self) -> &Path {
+        &self.directory
     }
 
     /// How many threads can be registered with a new segment at once: 1 to 16383, about 1 KiB and a page each.
@@ -245,12 +259,21 @@ impl Options {
         let mut uuid = [0; 16];
         // So few bytes come at once, or not at all.
         getrandom(&mut uuid, GetRandomFlags::empty()).map_err(Error::io(label, "draw a random identity"))?;
-        let release = match self.release.unwrap_or_else(Release::best) {
+        check(
+            (1..=MAX_DOMAINS).contains(&self.domains) && self.slots.is_multiple_of(self.domains),
+            "domains",
+            self.domains.into(),
+            "from 1 to 64, and dividing the participants",
+        )?;
+        let best = || if self.domains > 1 { Release::Exchange } else { Release::best() };
+        let release = self.release.unwrap_or_else(best);
+        check(self.domains == 1 || release == Release::Exchange, "domains", self.domains.into(), "1, to release by store")?;
+        let release = match release {
             Release::Store => 0,
             Release::Exchange => RELEASE_BY_EXCHANGE,
         };
         let flags = release | if self.temporary { TEMPORARY } else { 0 };
-        Ok(Header::plan(uuid, flags, self.slots, self.objects, self.heap_size))
+        Ok(Header::plan(uuid, flags, self.domains, self.slots, self.objects, self.heap_size))
     }
 }
 

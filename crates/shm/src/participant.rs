@@ -117,7 +117,7 @@ impl SegmentContext {
     /// Makes the running thread the participant of some slot.
     pub(crate) fn take_slot(&self) -> Result<Tenancy> {
         let registry = Registry::lock(self)?;
-        let slots = || (0..self.records().len()).filter_map(CpuId::new);
+        let slots = || self.slots_of(self.domain());
         let used = |slot: &CpuId| is_used(self.records()[slot.index()].state.load(Ordering::Acquire));
         // Those of the dead are used last: they tell more to who looks.
         for slot in slots().filter(|slot| !used(slot)).chain(slots().filter(used)) {
@@ -128,7 +128,7 @@ impl SegmentContext {
                 });
             }
         }
-        Err(Error::TooManyParticipants { slots: self.records().len() })
+        Err(Error::TooManyParticipants { slots: self.slots_of_each() })
     }
 
     /// Whether nobody is in a queue by the nodes of that slot, and it has names left. That its lease is free tells that
@@ -142,11 +142,12 @@ impl SegmentContext {
     pub(crate) fn is_abandoned(&self, name: Name) -> bool {
         let slot = name.slot();
         // A description does not see its own leases.
+        let is_near = || self.is_near(slot);
         let is_ours = || self.own()[slot.index()].load(Ordering::Relaxed) == generation();
         let is_leased =
             || Lease::Participant(slot).is_held_by_others(self.description().as_fd()).unwrap_or(true);
         // Asked last: the lease was free while the slot was that of `name`.
-        slot.index() < self.own().len() && !is_ours() && !is_leased() && self.holder_of(slot) == Some(name)
+        slot.index() < self.own().len() && is_near() && !is_ours() && !is_leased() && self.holder_of(slot) == Some(name)
     }
 
     /// Tells all that `name` is dead if it is abandoned; gives whether it is.
@@ -183,7 +184,9 @@ impl SegmentContext {
         #[expect(clippy::cast_possible_truncation, reason = "less than a page")]
         record.alive_offset.store(alive.offset() as u32, Ordering::Release);
         // Release: who sees the new word sees the state above.
-        self.mapping().at::<AtomicU32>(page + alive.offset()).store(alive.word(), Ordering::Release);
+        for word in self.alive_word(slot).into_iter().chain(self.published_word(slot)) {
+            word.store(alive.word(), Ordering::Release);
+        }
         alive.show(self.description().as_fd(), page).map_err(failed)?;
 
         record.describe_this_thread();
@@ -191,6 +194,7 @@ impl SegmentContext {
         self.set_own(slot);
         // Release: whoever sees the name sees its word.
         record.state.store(last.wrapping_add(1 << INCARNATION_SHIFT) | USED, Ordering::Release);
+        self.tell_agent();
         let name = Name::new(slot, incarnation(last) + 1);
         Ok(Tenancy { name, alive, description: self.description().clone(), own: self.own().clone() })
     }
@@ -201,7 +205,7 @@ impl SegmentContext {
         let needed = slot.index() as u32 + 1;
         // Acquire and Release: whoever learns from this thread of its seat finds it in the table, whoever raised.
         if self.high().load(Ordering::Acquire) < needed {
-            self.high().store(needed, Ordering::Release);
+            self.high().fetch_max(needed, Ordering::AcqRel);
         }
     }
 

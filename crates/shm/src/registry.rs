@@ -5,7 +5,9 @@
 
 use std::os::fd::AsFd;
 
-use crosslock_core::CpuId;
+use core::time::Duration;
+
+use crosslock_core::{Condition, CpuId, Name, Refused};
 use rustix::fs::OFlags;
 
 use crate::description::Description;
@@ -31,6 +33,46 @@ impl<'a> Registry<'a> {
     /// Whether the participant of `slot` lives.
     pub(crate) fn is_leased(&self, slot: CpuId) -> Result<bool> {
         is_leased(self.segment, &self.probe, slot)
+    }
+}
+
+/// Exclusive right to create objects, given up on drop. Where the registry lock reaches all who share the segment, it is that; in
+/// one of several domains a robust lock in the segment, so that a dead creator is found everywhere.
+#[derive(Debug)]
+pub(crate) enum Creation<'a> {
+    Near { _registry: Registry<'a> },
+    Far { segment: &'a SegmentContext, me: Name },
+}
+
+/// How long to wait for other domains, which create objects in no time.
+const PATIENCE_MS: u64 = 10_000;
+
+impl<'a> Creation<'a> {
+    pub(crate) fn lock(segment: &'a SegmentContext) -> Result<Self> {
+        if segment.geometry().domains == 1 {
+            return Ok(Self::Near { _registry: Registry::lock(segment)? });
+        }
+        segment.check_writable("create objects")?;
+        let me = segment.me()?;
+        let until_ns = segment.deadline_ns(Duration::from_millis(PATIENCE_MS));
+        match segment.creation_lock().acquire_until(segment, me, until_ns) {
+            // What a dead one left is found by its entry, which is not ready.
+            Ok(_) => Ok(Self::Far { segment, me }),
+            Err(Refused::TimedOut) => {
+                let (segment, what) = (segment.label().into(), "creation lock");
+                Err(Error::Busy { segment, what, waited_ms: PATIENCE_MS })
+            }
+            Err(refused) => Err(refused.into()),
+        }
+    }
+}
+
+impl Drop for Creation<'_> {
+    fn drop(&mut self) {
+        if let Self::Far { segment, me } = *self {
+            // SAFETY: acquired by `lock`. An error says that a peer has overwritten the word.
+            let _ = unsafe { segment.creation_lock().release_as(segment, me, Condition::CONSISTENT) };
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use arrayvec::ArrayVec;
 use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering};
 use crosslock_core::{CpuId, Event, LockKey, Name, PvOps, RobustOps, Seat};
 use rustix::io::Errno;
@@ -10,7 +11,6 @@ use rustix::time::ClockId;
 
 use crate::alive::{SHARED, wake_all};
 use crate::barrier;
-use crate::futex::kick;
 use crate::segment::SegmentContext;
 
 /// Longest sleep. Deaths and kicks end it; this is for a kicker that is stopped between its word and its kick.
@@ -70,15 +70,23 @@ unsafe impl RobustOps for SegmentContext {
 
     fn sleep(&self, me: Name, seen: u32, watched: Name, until_ns: u64) {
         let Some(seat) = self.seat_table().get(me.slot().index()) else { return };
-        let alive = self.alive_word(watched.slot());
+        let bell = self.bell(me.slot(), seat.kicks());
+        let rung = bell.load(Ordering::Acquire);
+        let alive = self.alive_word(watched.slot()).filter(|_| self.can_sleep_on_death(watched.slot()));
         let value = alive.map_or(0, |word| word.load(Ordering::Acquire));
-        // After the reading of the word: if it was another's, then `watched` is dead.
-        if self.has_died(watched) {
+        // After the reading of the words: if the alive word was another's, then `watched` is dead.
+        if seat.kicks().load(Ordering::Acquire) != seen || self.has_died(watched) {
             return;
         }
-        let woken = match alive.filter(|_| waitv::is_available()) {
-            Some(alive) => wait_for_both((seat.kicks(), seen), (alive, value), until_ns),
-            None => wait_for_kick(seat.kicks(), seen, until_ns),
+        let rung = if self.home().is_some() { rung } else { seen };
+        let woken = if self.is_served() && waitv::is_available() {
+            {
+                let words = [Some((bell, rung)), alive.map(|word| (word, value)), self.agents_word()];
+                let words: ArrayVec<_, 3> = words.into_iter().flatten().collect();
+                wait_for_any(&words, until_ns)
+            }
+        } else {
+            wait_for_kick(bell, rung, until_ns)
         };
         if let Some(alive) = alive.filter(|_| self.has_died(watched)) {
             // The kernel has woken one, this thread perhaps.
@@ -91,7 +99,9 @@ unsafe impl RobustOps for SegmentContext {
 
     fn kick(&self, slot: CpuId) {
         if let Some(seat) = self.seat_table().get(slot.index()) {
-            kick(seat.kicks(), SHARED);
+            // Release: pairs with the Acquire of the sleeper.
+            seat.kicks().fetch_add(1, Ordering::Release);
+            self.wake(slot, seat.kicks());
         }
     }
 
@@ -124,6 +134,20 @@ unsafe impl RobustOps for SegmentContext {
 }
 
 impl SegmentContext {
+    /// Whether the kernel can wake this domain's threads at the death of who is in `slot`: its alive word lies in ordinary
+    /// memory.
+    fn can_sleep_on_death(&self, slot: CpuId) -> bool {
+        self.home().is_none() || self.is_near(slot)
+    }
+
+    /// The alive word of who stands for this domain: without it nobody is woken from afar.
+    fn agents_word(&self) -> Option<(&AtomicU32, u32)> {
+        let agent = self.agent_of(self.domain()).filter(|_| self.geometry().domains > 1)?;
+        let word = self.alive_word(agent.slot())?;
+        let value = word.load(Ordering::Acquire);
+        (!self.has_died(agent)).then_some((word, value))
+    }
+
     /// What [`RobustOps::now_ns`] shows when `timeout` is over.
     pub(crate) fn deadline_ns(&self, timeout: Duration) -> u64 {
         self.clock_ns().saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX))
@@ -139,25 +163,34 @@ fn timespec(duration: Duration) -> futex::Timespec {
     futex::Timespec { tv_sec: duration.as_secs().cast_signed(), tv_nsec: duration.subsec_nanos().into() }
 }
 
-/// Sleeps until either word has another value, or until the clock shows `until_ns`; gives `false` if nothing happened
+/// Sleeps until one of the words has another value, or until the clock shows `until_ns`; gives `false` if nothing happened
 /// for so long. Whatever ends the sleep, the caller looks again.
-fn wait_for_both(kicks: (&AtomicU32, u32), alive: (&AtomicU32, u32), until_ns: u64) -> bool {
-    let wait = |(word, value): (&AtomicU32, u32)| {
-        let mut wait = futex::Wait::new();
-        wait.val = value.into();
-        wait.uaddr = core::ptr::from_ref(word).cast_mut().cast::<core::ffi::c_void>().into();
-        wait.flags = futex::WaitFlags::SIZE_U32;
-        wait
-    };
+fn wait_for_any(words: &[(&AtomicU32, u32)], until_ns: u64) -> bool {
     let now_ns = crate::context::monotonic_ns();
-    let deadline = timespec(Duration::from_nanos(now_ns) + duration(now_ns, until_ns, MAX_SLEEP));
-    let both = [wait(kicks), wait(alive)];
-    let woken = futex::waitv(&both, futex::WaitvFlags::empty(), Some(&deadline), ClockId::Monotonic);
+    wait_for_words(words, duration(now_ns, until_ns, MAX_SLEEP))
+}
+
+/// The same for some time.
+pub(crate) fn wait_for_words(words: &[(&AtomicU32, u32)], longest: Duration) -> bool {
+    let waits: ArrayVec<_, WAIT_WORDS> = words.iter().take(WAIT_WORDS).map(wait).collect();
+    let deadline = timespec(Duration::from_nanos(crate::context::monotonic_ns()) + longest);
+    let woken = futex::waitv(&waits, futex::WaitvFlags::empty(), Some(&deadline), ClockId::Monotonic);
     // EPERM: a container that has not heard of the call.
     if matches!(woken, Err(Errno::NOSYS | Errno::PERM)) {
         waitv::is_missing();
     }
     woken != Err(Errno::TIMEDOUT)
+}
+
+/// Words that the kernel waits for at once, at most.
+pub(crate) const WAIT_WORDS: usize = 128;
+
+fn wait(&(word, value): &(&AtomicU32, u32)) -> futex::Wait {
+    let mut wait = futex::Wait::new();
+    wait.val = value.into();
+    wait.uaddr = core::ptr::from_ref(word).cast_mut().cast::<core::ffi::c_void>().into();
+    wait.flags = futex::WaitFlags::SIZE_U32;
+    wait
 }
 
 /// The same for one word.

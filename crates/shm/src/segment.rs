@@ -3,18 +3,20 @@
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering};
-use crosslock_core::{CpuId, HashEntry, PerCpu, Seat};
+use crosslock_core::{CpuId, HashEntry, PerCpu, RawRobust, Seat};
 use rustix::fs::OFlags;
 
 use crate::barrier::{self, Release};
 use crate::description::{Description, InChild, generation, reopen};
 use crate::directory::Entry;
+use crate::domain::Doorbell;
 use crate::error::{Error, Result};
 use crate::file;
-use crate::header::{BUMP_OFFSET, Geometry, HIGH_OFFSET};
+use crate::header::{BUMP_OFFSET, CREATION_OFFSET, Geometry, HIGH_OFFSET};
+use crate::home::Home;
 use crate::lease::{Lease, Mode};
 use crate::mapping::Mapping;
 use crate::participant::Record;
@@ -44,6 +46,11 @@ pub struct SegmentContext {
     id: u64,
     /// [`Release::Store`].
     is_released_by_store: bool,
+    /// Which domain this process's kernel is.
+    domain: usize,
+    /// What of it does not lie in the segment.
+    home: Option<Home>,
+    doorbell: OnceLock<Box<dyn Doorbell>>,
     /// For each slot the [`generation`] in which this process registered it, or 0.
     own: Arc<[AtomicU32]>,
     weak: Weak<Self>,
@@ -52,8 +59,6 @@ pub struct SegmentContext {
 impl Segment {
     /// Checks what is in `file`, leases and maps it.
     pub(crate) fn attach(label: Box<str>, file: Description, writable: bool) -> Result<Self> {
-        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
         let geometry = file::read_geometry(&label, &file)?;
         let is_released_by_store = geometry.release == Release::Store;
         if writable {
@@ -64,7 +69,27 @@ impl Segment {
         }
         let mapping = Mapping::new(file.as_fd(), geometry.total_size, writable)
             .map_err(Error::io(&label, "map it into memory"))?;
-        Ok(Self(Arc::new_cyclic(|weak| SegmentContext {
+        let segment = Self::new(label, geometry, mapping, file, writable, 0, None);
+        if writable && geometry.domains > 1 {
+            segment.0.domain_table()[0].join();
+        }
+        Ok(segment)
+    }
+
+    /// A segment that is mapped.
+    pub(crate) fn new(
+        label: Box<str>,
+        geometry: Geometry,
+        mapping: Mapping,
+        file: Description,
+        writable: bool,
+        domain: usize,
+        home: Option<Home>,
+    ) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+        let is_released_by_store = geometry.release == Release::Store;
+        Self(Arc::new_cyclic(|weak| SegmentContext {
             label,
             geometry,
             mapping,
@@ -72,9 +97,18 @@ impl Segment {
             writable,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             is_released_by_store,
+            domain,
+            home,
+            doorbell: OnceLock::new(),
             own: core::iter::repeat_with(AtomicU32::default).take(geometry.slots).collect(),
             weak: weak.clone(),
-        })))
+        }))
+    }
+
+    /// How this process rings other domains; without one they look by themselves. Only the first one counts.
+    pub fn set_doorbell(&self, doorbell: Box<dyn Doorbell>) {
+        // The second is dropped.
+        let _ = self.0.doorbell.set(doorbell);
     }
 
     /// Gives the file, which has none yet, its name.
@@ -204,6 +238,18 @@ impl SegmentContext {
         self.is_released_by_store
     }
 
+    pub(crate) fn domain(&self) -> usize {
+        self.domain
+    }
+
+    pub(crate) fn home(&self) -> Option<&Home> {
+        self.home.as_ref()
+    }
+
+    pub(crate) fn doorbell(&self) -> Option<&dyn Doorbell> {
+        self.doorbell.get().map(|doorbell| &**doorbell)
+    }
+
     pub(crate) fn weak(&self) -> Weak<Self> {
         self.weak.clone()
     }
@@ -248,6 +294,11 @@ impl SegmentContext {
     #[inline]
     pub(crate) fn high(&self) -> &AtomicU32 {
         self.mapping.at(HIGH_OFFSET)
+    }
+
+    /// What creators of objects take where there are several domains.
+    pub(crate) fn creation_lock(&self) -> &RawRobust {
+        self.mapping.at(CREATION_OFFSET)
     }
 
     /// Where the free part of the heap begins.

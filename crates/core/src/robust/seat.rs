@@ -80,6 +80,12 @@ impl Seat {
         self.key.load(Ordering::Acquire)
     }
 
+    /// On whose kick or death its participant sleeps, if it waits for somebody.
+    #[must_use]
+    pub fn watched(&self) -> Option<Name> {
+        Name::from_bits(self.watches.load(Ordering::Relaxed))
+    }
+
     /// Its turn among those who wait for the same lock.
     #[must_use]
     pub fn ticket(&self) -> u64 {

@@ -1,0 +1,131 @@
+//! Standing for a domain: one thread that hears what other domains want of this one, and tells them of its deaths.
+//!
+//! ```text
+//!   rung        pending bits  --> bells of those slots            (who was kicked)
+//!               who sleeps on the death of one that is dead --> bell
+//!   a death     OWNER_DIED in this domain's alive word --> into the segment's;  ring all
+//! ```
+//! It only forwards. Whoever kicks or dies has changed the words in the segment before; so if the agent dies, nothing is lost but
+//! time: its sleepers are woken by its death, and look every millisecond from then on.
+
+use core::cell::Cell;
+use core::time::Duration;
+
+use crosslock_core::Name;
+use crosslock_core::primitive::{AtomicU32, Ordering};
+
+use crate::alive::is_of_dead;
+use crate::error::{Error, Result};
+use crate::participant::{incarnation, is_used};
+use crate::robust_context::{WAIT_WORDS, wait_for_words};
+use crate::segment::{Segment, SegmentContext};
+
+/// The thread that stands for this process's domain, until it is dropped or dies.
+#[derive(Debug)]
+pub struct Agent<'a> {
+    segment: &'a SegmentContext,
+    name: Name,
+    /// For each slot of the domain the last one whose death was told.
+    told: Vec<Cell<u32>>,
+}
+
+impl Segment {
+    /// Makes the running thread the one that stands for its domain. It is to call [`Agent::forward`] when the domain's doorbell
+    /// rings, and [`Agent::watch`] in between.
+    ///
+    /// # Errors
+    /// [`Error::AgentLives`] where another one does; as [`Segment::register`].
+    pub fn stand_for_domain(&self) -> Result<Agent<'_>> {
+        let segment = self.context()?;
+        let name = segment.me()?;
+        let record = &segment.domain_table()[segment.domain()];
+        let mut found = record.agent.load(Ordering::Acquire);
+        loop {
+            if let Some(other) = segment.agent_of(segment.domain()).filter(|&other| other != name) {
+                return Err(Error::AgentLives { domain: segment.domain(), agent: other });
+            }
+            match record.agent.compare_exchange(found, name.bits(), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(changed) => found = changed,
+            }
+        }
+        // What came before there was an agent.
+        let told = vec![Cell::new(0); segment.slots_of_each()];
+        let agent = Agent { segment, name, told };
+        agent.forward();
+        Ok(agent)
+    }
+}
+
+impl Agent<'_> {
+    /// Wakes the threads of this domain that others have kicked, or that wait for one that is dead; gives how many.
+    pub fn forward(&self) -> usize {
+        let cx = self.segment;
+        let slots = cx.slots_of_each();
+        let kicked = cx.domain_table()[cx.domain()].take_pending(slots);
+        let mut woken = 0;
+        for slot in kicked.filter_map(|index| cx.slots_of(cx.domain()).nth(index)) {
+            cx.wake_near(slot);
+            woken += 1;
+        }
+        for slot in cx.slots_of(cx.domain()) {
+            let seat = &cx.seat_table()[slot.index()];
+            let is_bereft = || seat.watched().is_some_and(|name| !cx.is_near(name.slot()) && cx.has_died(name));
+            if seat.key() != 0 && is_bereft() {
+                cx.wake_near(slot);
+                woken += 1;
+            }
+        }
+        woken
+    }
+
+    /// Sleeps until a thread of this domain dies or registers, or for so long; tells the other domains of deaths. Gives how many
+    /// there were.
+    pub fn watch(&self, longest: Duration) -> usize {
+        let cx = self.segment;
+        let changes = cx.changes();
+        let seen = changes.load(Ordering::Acquire);
+        let told = self.tell();
+        if told > 0 {
+            return told;
+        }
+        let mut words: Vec<(&AtomicU32, u32)> = vec![(changes, seen)];
+        for slot in cx.slots_of(cx.domain()) {
+            let lives = cx.holder_of(slot).is_some();
+            let word = cx.alive_word(slot).filter(|_| lives);
+            let value = word.map_or(0, |word| word.load(Ordering::Acquire));
+            words.extend(word.filter(|_| !is_of_dead(value)).map(|word| (word, value)));
+        }
+        // More than the kernel takes: then it looks often.
+        let longest = if words.len() > WAIT_WORDS { longest.min(Duration::from_millis(1)) } else { longest };
+        words.truncate(WAIT_WORDS);
+        wait_for_words(&words, longest);
+        self.tell()
+    }
+
+    /// Tells the other domains of the deaths that they cannot know of.
+    fn tell(&self) -> usize {
+        let (cx, mut told) = (self.segment, 0);
+        for (slot, last) in cx.slots_of(cx.domain()).zip(&self.told) {
+            let state = cx.records()[slot.index()].state.load(Ordering::Acquire);
+            let is_dead = is_used(state)
+                && cx.alive_word(slot).is_some_and(|word| is_of_dead(word.load(Ordering::Acquire)));
+            if is_dead && last.replace(incarnation(state)) != incarnation(state) {
+                cx.publish_death(slot);
+                told += 1;
+            }
+        }
+        if told > 0 {
+            cx.ring_all();
+        }
+        told
+    }
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        let record = &self.segment.domain_table()[self.segment.domain()];
+        // Another stands for it already if it was taken for dead.
+        let _ = record.agent.compare_exchange(self.name.bits(), 0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+}

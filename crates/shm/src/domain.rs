@@ -1,0 +1,198 @@
+//! Domains: the kernels whose threads use a segment, one of them or several.
+//!
+//! ```text
+//!   slots    0 ............ n-1   n ........... 2n-1   2n ...          n = slots / domains
+//!            +----------------+ +------------------+ +----
+//!   domain   |       0        | |        1         | |  2
+//!            +----------------+ +------------------+ +----
+//!
+//!   state    31                     1   0
+//!           +------------------------+-------+
+//!           |      incarnation       | alive |
+//!           +------------------------+-------+
+//! ```
+//! A kernel proves the deaths of its own threads only, and wakes only its own sleepers. So each domain has slots of its
+//! own, which it gives to its threads without asking the others, and an *agent*, a thread that stands for it:
+//!
+//! ```text
+//!   wake one in another domain    its bit in `pending`;  ring that domain  -->  its agent takes the bits, wakes
+//!   a thread has died             the agent copies OWNER_DIED into the segment's alive word;  rings all domains
+//!   a domain has gone             whoever knows: state = not alive;  all its alive words;  rings all others
+//! ```
+//! Where nobody stands for a domain, its sleepers look by themselves every millisecond.
+
+use core::mem::offset_of;
+use std::path::{Path, PathBuf};
+
+use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering};
+use crosslock_core::{CpuId, Name};
+
+use crate::alive::wake_all;
+use crate::home::Home;
+use crate::mapping::SharedLayout;
+use crate::segment::SegmentContext;
+
+/// Bits of `pending`: one for each slot, or for several where a domain has more.
+const PENDING_BITS: usize = 512;
+
+const ALIVE: u32 = 1;
+
+/// One domain, as it lies in the segment.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub(crate) struct DomainRecord {
+    pub(crate) state: AtomicU32,
+    /// Where its doorbell is: the number of the ivshmem peer.
+    pub(crate) peer: AtomicU32,
+    /// Bits of the name of the thread that stands for it; 0: nobody.
+    pub(crate) agent: AtomicU64,
+    /// How often one of its threads registered, where it has no [`Home`](crate::home::Home).
+    pub(crate) changes: AtomicU32,
+    reserved: AtomicU32,
+    reserved2: [AtomicU64; 5],
+    /// Slots whose sleepers are to be woken.
+    pending: [AtomicU64; PENDING_BITS / 64],
+}
+
+const _: () = {
+    assert!(offset_of!(DomainRecord, peer) == 4);
+    assert!(offset_of!(DomainRecord, agent) == 8);
+    assert!(offset_of!(DomainRecord, pending) == 64);
+    assert!(size_of::<DomainRecord>() == 128 && align_of::<DomainRecord>() == 64);
+};
+
+// SAFETY: made of atomics.
+unsafe impl SharedLayout for DomainRecord {}
+
+impl DomainRecord {
+    /// From now on its threads live and die by themselves.
+    pub(crate) fn join(&self) {
+        let join = |state: u32| (state & ALIVE == 0).then(|| state.wrapping_add(2) | ALIVE);
+        // An error says that it is alive already.
+        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, join);
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        // Acquire: pairs with the Release of who found it gone; all that its threads did is seen.
+        self.state.load(Ordering::Acquire) & ALIVE != 0
+    }
+
+    /// Asks for the sleeper of the domain's slot number `index` to be woken.
+    fn mark_pending(&self, index: usize) {
+        let bit = index % PENDING_BITS;
+        // Release: pairs with the Acquire of the agent, which then sees the kick.
+        self.pending[bit / 64].fetch_or(1 << (bit % 64), Ordering::Release);
+    }
+
+    /// The slots of the domain, by number, whose sleepers are to be woken; they are not any more.
+    pub(crate) fn take_pending(&self, slots: usize) -> impl Iterator<Item = usize> + '_ {
+        let words = self.pending.iter().map(|word| {
+            // A load first: most are 0, and an exchange takes the line from its writers.
+            if word.load(Ordering::Relaxed) == 0 { 0 } else { word.swap(0, Ordering::Acquire) }
+        });
+        let words: Vec<u64> = words.collect();
+        (0..slots).filter(move |index| {
+            let bit = index % PENDING_BITS;
+            words[bit / 64] & 1 << (bit % 64) != 0
+        })
+    }
+}
+
+/// Where the processes of one domain of a segment meet.
+pub(crate) fn domain_home(directory: &Path, uuid: &[u8; 16], domain: usize) -> PathBuf {
+    let uuid: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+    directory.join(format!("crosslock-{uuid}-{domain}"))
+}
+
+/// How the threads of one domain make themselves heard in another.
+pub trait Doorbell: Send + Sync {
+    /// Rings the ivshmem peer of that number; does nothing where there is none any more.
+    fn ring(&self, peer: u16);
+}
+
+impl SegmentContext {
+    pub(crate) fn domain_table(&self) -> &[DomainRecord] {
+        self.mapping().slice(self.geometry().domain_table, self.geometry().domains)
+    }
+
+    /// How many slots each domain has.
+    pub(crate) fn slots_of_each(&self) -> usize {
+        self.geometry().slots / self.geometry().domains
+    }
+
+    /// The number of `slot` in its domain.
+    pub(crate) fn index(&self, slot: CpuId) -> usize {
+        slot.index() % self.slots_of_each()
+    }
+
+    /// Whether it is proven that `domain` is gone, with all its threads.
+    pub(crate) fn has_gone(&self, domain: usize) -> bool {
+        self.domain_table().get(domain).is_none_or(|record| !record.is_alive())
+    }
+
+    /// Which domain `slot` is of.
+    pub(crate) fn domain_of(&self, slot: CpuId) -> usize {
+        slot.index() / self.slots_of_each()
+    }
+
+    /// Whether `slot` is of this process's kernel.
+    #[inline]
+    pub(crate) fn is_near(&self, slot: CpuId) -> bool {
+        self.geometry().domains == 1 || self.domain_of(slot) == self.domain()
+    }
+
+    /// The slots of a domain.
+    pub(crate) fn slots_of(&self, domain: usize) -> impl Iterator<Item = CpuId> + use<> {
+        let each = self.slots_of_each();
+        (domain * each..(domain + 1) * each).filter_map(CpuId::new)
+    }
+
+    /// Who stands for `domain`, if that one lives.
+    pub(crate) fn agent_of(&self, domain: usize) -> Option<Name> {
+        let agent = self.domain_table().get(domain)?.agent.load(Ordering::Acquire);
+        Name::from_bits(agent).filter(|&agent| !self.has_died(agent))
+    }
+
+    /// Asks the agent of the domain of `slot`, another one, to wake who sleeps there.
+    pub(crate) fn wake_far(&self, slot: CpuId) {
+        let domain = self.domain_of(slot);
+        if let Some(record) = self.domain_table().get(domain) {
+            record.mark_pending(self.index(slot));
+            self.ring(record);
+        }
+    }
+
+    /// Rings all other domains that live.
+    pub(crate) fn ring_all(&self) {
+        let others = self.domain_table().iter().enumerate().filter(|(domain, _)| *domain != self.domain());
+        others.filter(|(_, record)| record.is_alive()).for_each(|(_, record)| self.ring(record));
+    }
+
+    /// The word on which the agent of this domain sleeps, besides the alive words.
+    pub(crate) fn changes(&self) -> &AtomicU32 {
+        self.home().map_or_else(|| &self.domain_table()[self.domain()].changes, Home::changes)
+    }
+
+    /// By a thread of this domain that has registered: somebody is to watch for its death.
+    pub(crate) fn tell_agent(&self) {
+        if self.geometry().domains > 1 {
+            self.changes().fetch_add(1, Ordering::Release);
+            wake_all(self.changes());
+        }
+    }
+
+    /// By the creator of a new home: who is in this domain's slots died with an older one.
+    pub(crate) fn settle(&self) {
+        let is_used = |slot: &CpuId| self.holder_of(*slot).is_some();
+        self.slots_of(self.domain()).filter(is_used).for_each(|slot| self.retire(slot));
+        self.domain_table()[self.domain()].join();
+    }
+
+    fn ring(&self, record: &DomainRecord) {
+        if let (Some(doorbell), Ok(peer)) =
+            (self.doorbell(), u16::try_from(record.peer.load(Ordering::Relaxed)))
+        {
+            doorbell.ring(peer);
+        }
+    }
+}
