@@ -30,8 +30,8 @@ pub struct Agent<'a> {
 }
 
 impl Segment {
-    /// Makes the running thread the one that stands for its domain. It is to call [`Agent::forward`] when the domain's doorbell
-    /// rings, and [`Agent::watch`] in between.
+    /// Makes the running thread the one that stands for its domain, which is to call [`Agent::watch`] over and over. Another thread
+    /// of its process answers the domain's doorbell, with [`Segment::forward`].
     ///
     /// # Errors
     /// [`Error::AgentLives`] where another one does; as [`Segment::register`].
@@ -51,16 +51,15 @@ impl Segment {
         }
         // What came before there was an agent.
         let told = vec![Cell::new(0); segment.slots_of_each()];
-        let agent = Agent { segment, name, told };
-        agent.forward();
-        Ok(agent)
+        self.forward();
+        Ok(Agent { segment, name, told })
     }
-}
 
-impl Agent<'_> {
     /// Wakes the threads of this domain that others have kicked, or that wait for one that is dead; gives how many.
+    ///
+    /// To be called by who serves the domain's doorbell, whenever it rings.
     pub fn forward(&self) -> usize {
-        let cx = self.segment;
+        let cx = self.inner();
         let slots = cx.slots_of_each();
         let kicked = cx.domain_table()[cx.domain()].take_pending(slots);
         let mut woken = 0;
@@ -70,7 +69,8 @@ impl Agent<'_> {
         }
         for slot in cx.slots_of(cx.domain()) {
             let seat = &cx.seat_table()[slot.index()];
-            let is_bereft = || seat.watched().is_some_and(|name| !cx.is_near(name.slot()) && cx.has_died(name));
+            let is_bereft =
+                || seat.watched().is_some_and(|name| !cx.is_near(name.slot()) && cx.has_died(name));
             if seat.key() != 0 && is_bereft() {
                 cx.wake_near(slot);
                 woken += 1;
@@ -78,7 +78,9 @@ impl Agent<'_> {
         }
         woken
     }
+}
 
+impl Agent<'_> {
     /// Sleeps until a thread of this domain dies or registers, or for so long; tells the other domains of deaths. Gives how many
     /// there were.
     pub fn watch(&self, longest: Duration) -> usize {

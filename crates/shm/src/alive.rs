@@ -301,12 +301,17 @@ impl SegmentContext {
         self.alive_word(slot).into_iter().for_each(wake_all);
     }
 
+    /// Release: whoever sees it sees what the dead one did.
+    pub(crate) fn mark_word_dead(&self, word: &AtomicU32) {
+        word.fetch_or(OWNER_DIED, Ordering::Release);
+        wake_all(word);
+    }
+
     /// Says on behalf of who is in `slot` that it has left, to those who sleep until then, too.
     pub(crate) fn mark_dead(&self, slot: CpuId) {
         let published = self.published_word(slot);
         for word in self.alive_word(slot).into_iter().chain(published) {
-            word.fetch_or(OWNER_DIED, Ordering::Release);
-            wake_all(word);
+            self.mark_word_dead(word);
         }
         if self.geometry().domains > 1 {
             self.ring_all();

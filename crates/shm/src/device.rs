@@ -8,7 +8,6 @@ use std::path::Path;
 
 use crosslock_core::primitive::{AtomicU64, Ordering};
 use rustix::fs::{Mode, OFlags, fstat};
-use zerocopy::{FromBytes, IntoBytes};
 
 use crate::domain::domain_home;
 use crate::error::{Error, Result};
@@ -37,8 +36,8 @@ impl Options {
         let needed = size_of::<Header>() as u64;
         let mapped = usize::try_from(size).ok().filter(|_| size >= needed);
         let mapped = mapped.ok_or(Error::Truncated { segment: label.clone(), size, needed })?;
-        let mapping = Mapping::new(device.as_fd(), mapped, true)
-            .map_err(Error::io(&label, "map it into memory"))?;
+        let mapping =
+            Mapping::new(device.as_fd(), mapped, true).map_err(Error::io(&label, "map it into memory"))?;
         let geometry = read_header(&mapping).check_in(&label, size)?;
         let number = domain as usize;
         if number >= geometry.domains {
@@ -63,7 +62,5 @@ fn read_header(mapping: &Mapping) -> Header {
     for (word, bytes) in words.iter().zip(bytes.chunks_exact_mut(size_of::<u64>())) {
         bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
     }
-    let mut header = Header::new_zeroed();
-    header.as_mut_bytes().copy_from_slice(&bytes);
-    header
+    zerocopy::transmute!(bytes)
 }

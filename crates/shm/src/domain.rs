@@ -28,9 +28,10 @@ use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering};
 use crosslock_core::{CpuId, Name};
 
 use crate::alive::wake_all;
+use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::mapping::SharedLayout;
-use crate::segment::SegmentContext;
+use crate::segment::{Segment, SegmentContext};
 
 /// Bits of `pending`: one for each slot, or for several where a domain has more.
 const PENDING_BITS: usize = 512;
@@ -67,9 +68,18 @@ unsafe impl SharedLayout for DomainRecord {}
 impl DomainRecord {
     /// From now on its threads live and die by themselves.
     pub(crate) fn join(&self) {
-        let join = |state: u32| (state & ALIVE == 0).then(|| state.wrapping_add(2) | ALIVE);
-        // An error says that it is alive already.
-        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, join);
+        let state = self.state.load(Ordering::Acquire);
+        let joined = state.wrapping_add(2) | ALIVE;
+        if state & ALIVE == 0 {
+            // An error says that another has done it.
+            let _ = self.state.compare_exchange(state, joined, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+
+    /// It is gone, with all its threads.
+    fn leave(&self) {
+        // Release: pairs with the Acquire in `is_alive`.
+        self.state.fetch_and(!ALIVE, Ordering::Release);
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -194,5 +204,80 @@ impl SegmentContext {
         {
             doorbell.ring(peer);
         }
+    }
+}
+
+/// A kernel that uses a segment, or may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DomainInfo {
+    /// Its number.
+    pub domain: u32,
+    /// Whether it lives, as far as whoever serves the segment knows.
+    pub is_alive: bool,
+    /// The ivshmem peer that it is.
+    pub peer: u32,
+    /// Who stands for it, if that one lives.
+    pub agent: Option<Name>,
+}
+
+impl Segment {
+    /// Which domain this process's kernel is.
+    #[must_use]
+    pub fn domain(&self) -> usize {
+        self.inner().domain()
+    }
+
+    /// All domains, by number.
+    #[must_use]
+    pub fn domains(&self) -> Vec<DomainInfo> {
+        let cx = self.inner();
+        let info = |(domain, record): (u32, &DomainRecord)| DomainInfo {
+            domain,
+            is_alive: record.is_alive(),
+            peer: record.peer.load(Ordering::Relaxed),
+            agent: cx.agent_of(domain as usize),
+        };
+        (0..).zip(cx.domain_table()).map(info).collect()
+    }
+
+    /// Gives a kernel that has just come, the ivshmem peer of that number, a domain that nobody is in. Only for who
+    /// serves the segment, one thread. `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`].
+    pub fn admit(&self, peer: u16) -> Result<Option<u32>> {
+        let cx = self.context()?;
+        let free = (1..).zip(&cx.domain_table()[1..]).find(|(_, record)| !record.is_alive());
+        let Some((domain, record)) = free else { return Ok(None) };
+        // Those of the last one are dead; their names stay so when the domain lives again.
+        let is_used = |slot: &CpuId| cx.holder_of(*slot).is_some();
+        cx.slots_of(domain as usize).filter(is_used).for_each(|slot| cx.retire(slot));
+        record.agent.store(0, Ordering::Relaxed);
+        record.peer.store(peer.into(), Ordering::Relaxed);
+        record.join();
+        Ok(Some(domain))
+    }
+
+    /// Says that a domain is gone with all its threads: the one of a virtual machine that has ended. Those who wait for one of
+    /// them are woken, near and far. For who knows it: whoever is in the domain still may go on as if it had its locks.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], [`Error::NoSuchDomain`].
+    pub fn dismiss(&self, domain: u32) -> Result<()> {
+        let cx = self.context()?;
+        let record = cx.domain_table().get(domain as usize).ok_or(Error::NoSuchDomain {
+            segment: cx.label().into(),
+            domain,
+            domains: cx.domain_table().len(),
+        })?;
+        record.leave();
+        for slot in cx.slots_of(domain as usize) {
+            if let Some(word) = cx.published_word(slot) {
+                cx.mark_word_dead(word);
+            }
+        }
+        cx.ring_all();
+        Ok(())
     }
 }

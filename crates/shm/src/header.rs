@@ -219,13 +219,25 @@ impl Header {
             reserved: 0,
         };
         let mut end = header.header_size;
-        let [per_cpu, participants, hash, directory, seats, domain_table, alive, heap] = tables(&header).map(|table| {
-            let start = end.next_multiple_of(table.align);
-            end = start + table.len;
-            start
-        });
+        let [per_cpu, participants, hash, directory, seats, domain_table, alive, heap] =
+            tables(&header).map(|table| {
+                let start = end.next_multiple_of(table.align);
+                end = start + table.len;
+                start
+            });
         let total_size = heap + heap_size;
-        Self { per_cpu, participants, hash, directory, seats, domain_table, alive, heap, total_size, ..header }
+        Self {
+            per_cpu,
+            participants,
+            hash,
+            directory,
+            seats,
+            domain_table,
+            alive,
+            heap,
+            total_size,
+            ..header
+        }
     }
 
     /// Checks everything that can be checked against `file_size`, the size of the file now.

@@ -267,7 +267,12 @@ impl Options {
         )?;
         let best = || if self.domains > 1 { Release::Exchange } else { Release::best() };
         let release = self.release.unwrap_or_else(best);
-        check(self.domains == 1 || release == Release::Exchange, "domains", self.domains.into(), "1, to release by store")?;
+        check(
+            self.domains == 1 || release == Release::Exchange,
+            "domains",
+            self.domains.into(),
+            "1, to release by store",
+        )?;
         let release = match release {
             Release::Store => 0,
             Release::Exchange => RELEASE_BY_EXCHANGE,

@@ -147,7 +147,11 @@ impl SegmentContext {
         let is_leased =
             || Lease::Participant(slot).is_held_by_others(self.description().as_fd()).unwrap_or(true);
         // Asked last: the lease was free while the slot was that of `name`.
-        slot.index() < self.own().len() && is_near() && !is_ours() && !is_leased() && self.holder_of(slot) == Some(name)
+        slot.index() < self.own().len()
+            && is_near()
+            && !is_ours()
+            && !is_leased()
+            && self.holder_of(slot) == Some(name)
     }
 
     /// Tells all that `name` is dead if it is abandoned; gives whether it is.
@@ -204,8 +208,13 @@ impl SegmentContext {
         #[expect(clippy::cast_possible_truncation, reason = "at most 16383")]
         let needed = slot.index() as u32 + 1;
         // Acquire and Release: whoever learns from this thread of its seat finds it in the table, whoever raised.
-        if self.high().load(Ordering::Acquire) < needed {
-            self.high().fetch_max(needed, Ordering::AcqRel);
+        let mut high = self.high().load(Ordering::Acquire);
+        while high < needed {
+            match self.high().compare_exchange(high, needed, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                // A thread of another domain.
+                Err(raised) => high = raised,
+            }
         }
     }
 

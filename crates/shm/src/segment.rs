@@ -105,10 +105,17 @@ impl Segment {
         }))
     }
 
-    /// How this process rings other domains; without one they look by themselves. Only the first one counts.
-    pub fn set_doorbell(&self, doorbell: Box<dyn Doorbell>) {
-        // The second is dropped.
-        let _ = self.0.doorbell.set(doorbell);
+    /// How this process rings other domains, and the number by which they ring this one. Without a doorbell they
+    /// look by themselves. Only the first one counts.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`].
+    pub fn set_doorbell(&self, peer: u16, doorbell: Box<dyn Doorbell>) -> Result<()> {
+        let record = &self.context()?.domain_table()[self.0.domain];
+        if self.0.doorbell.set(doorbell).is_ok() {
+            record.peer.store(peer.into(), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Gives the file, which has none yet, its name.

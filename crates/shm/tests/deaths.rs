@@ -11,7 +11,9 @@ use crosslock::crosslock_core::primitive::Ordering;
 use crosslock::crosslock_core::{Name, RobustOps};
 use crosslock::{Liveness, Options, Segment};
 use rustix::process::{Signal, kill_process};
-use support::names::{alive_word_at, doze, holder, is_dead, me, registered, sleep_until_dead, u32_at};
+use support::names::{
+    alive_word_at, doze, hear_name, holder, is_dead, me, registered, sleep_until_dead, u32_at,
+};
 use support::{Actor, all_slots_can_be_had, eventually, forked, role, say, sleep_until_killed, small};
 
 /// How long the longest sleep is that nobody ends.
@@ -74,10 +76,6 @@ fn sit(options: &Options) -> ! {
     let segment = options.open("s").unwrap();
     say(me(&segment).bits());
     sleep_until_killed()
-}
-
-fn hear_name(actor: &mut Actor) -> Name {
-    Name::from_bits(actor.hear().parse().unwrap()).unwrap()
 }
 
 #[test]

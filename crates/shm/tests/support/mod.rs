@@ -5,7 +5,7 @@
 pub(crate) mod names;
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,12 @@ const DIRECTORY: &str = "CROSSLOCK_TEST_DIRECTORY";
 
 /// The role and the options of this process, if it was started by [`Actor::start`].
 pub(crate) fn role() -> Option<(String, Options)> {
-    let directory = std::env::var_os(DIRECTORY)?;
-    Some((std::env::var(ROLE).ok()?, small(Path::new(&directory))))
+    Some((std::env::var(ROLE).ok()?, small(&directory()?)))
+}
+
+/// The directory of this process, likewise.
+pub(crate) fn directory() -> Option<PathBuf> {
+    std::env::var_os(DIRECTORY).map(PathBuf::from)
 }
 
 /// Small segments in `directory`.

@@ -9,6 +9,8 @@ use crosslock::Segment;
 use crosslock::crosslock_core::primitive::Ordering;
 use crosslock::crosslock_core::{CpuId, Name, RobustOps};
 
+use super::Actor;
+
 pub(crate) fn me(segment: &Segment) -> Name {
     segment.context().unwrap().me().unwrap()
 }
@@ -68,4 +70,9 @@ pub(crate) fn alive_word_at(file: &File, slot: CpuId) -> u64 {
     let slot = slot.index() as u64;
     let offset = u32_at(file, header_says(file, RECORDS) + 448 * slot + 12);
     header_says(file, ALIVE) + 4096 * slot + u64::from(offset)
+}
+
+/// The name that an actor says it has.
+pub(crate) fn hear_name(actor: &mut Actor) -> Name {
+    Name::from_bits(actor.hear().parse().unwrap()).unwrap()
 }
