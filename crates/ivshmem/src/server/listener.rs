@@ -1,0 +1,84 @@
+//! Newcomers are accepted one at a time, and turned away, not left waiting, where there is no room.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+
+use super::socket_file::SocketFile;
+use crate::error::{Error, Result};
+
+/// What was found at the door.
+#[derive(Debug)]
+pub(super) enum Knock {
+    /// Somebody new.
+    Newcomer(OwnedFd),
+    /// Somebody for whom this process had no descriptor, and whose connection was closed.
+    TurnedAway(Errno),
+    /// Nobody (any more).
+    Nobody,
+    /// Somebody may be waiting, but now nobody can be let in: not even to be turned away.
+    NotNow(Errno),
+}
+
+/// The door, and a descriptor in reserve: who finds none left can still be accepted, and closed.
+#[derive(Debug)]
+pub(super) struct Listener {
+    file: SocketFile,
+    reserve: Option<OwnedFd>,
+}
+
+impl Listener {
+    pub(super) fn create(path: &Path, mode: u32) -> Result<Self> {
+        let file = SocketFile::create(path, mode)?;
+        Ok(Self { file, reserve: Some(reserve().map_err(Error::io("keep a descriptor in reserve"))?) })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    pub(super) fn accept(&mut self) -> Knock {
+        match self.try_accept() {
+            Ok(newcomer) => Knock::Newcomer(newcomer),
+            Err(error @ (Errno::MFILE | Errno::NFILE)) => self.turn_away(error),
+            // The last two: it was there, and has gone.
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Knock::Nobody,
+            Err(error) => Knock::NotNow(error),
+        }
+    }
+
+    fn turn_away(&mut self, reason: Errno) -> Knock {
+        if self.reserve.take().is_none() {
+            self.reserve = reserve().ok();
+            return Knock::NotNow(reason);
+        }
+        let knock = match self.try_accept() {
+            Ok(newcomer) => {
+                drop(newcomer);
+                Knock::TurnedAway(reason)
+            }
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Knock::Nobody,
+            // Another thread took the descriptor.
+            Err(error) => Knock::NotNow(error),
+        };
+        self.reserve = reserve().ok();
+        knock
+    }
+
+    fn try_accept(&self) -> Result<OwnedFd, Errno> {
+        accept_with(&self.file, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn reserve() -> Result<OwnedFd, Errno> {
+    eventfd(0, EventfdFlags::CLOEXEC)
+}
