@@ -96,7 +96,7 @@ pub enum Error {
         /// What was waited for.
         waited_for: String,
         /// What is known.
-        evidence: Evidence,
+        evidence: Box<Evidence>,
     },
     /// Something did not come in time.
     #[error("guest {guest}: no {waited_for} within {limit:?}: {evidence}")]
@@ -108,7 +108,7 @@ pub enum Error {
         /// For how long.
         limit: Duration,
         /// What is known.
-        evidence: Evidence,
+        evidence: Box<Evidence>,
     },
     /// A guest could not start a program.
     #[error("guest {guest} cannot run {program}: {reason}")]
@@ -146,7 +146,7 @@ pub enum Error {
         /// What came back.
         error: QmpError,
         /// What is known.
-        evidence: Evidence,
+        evidence: Box<Evidence>,
     },
 }
 
@@ -164,6 +164,8 @@ pub struct Evidence {
     pub end: Option<String>,
     /// The end of what QEMU said.
     pub qemu: String,
+    /// Where its kernel panicked: the line that says why.
+    pub panic: Option<String>,
     /// The last lines of its console.
     pub console: Vec<String>,
     /// Where all its logs are, if they are kept whatever happens.
@@ -181,6 +183,9 @@ impl fmt::Display for Evidence {
         }
         if !self.qemu.is_empty() {
             write!(f, "\n  QEMU said: {}", self.qemu)?;
+        }
+        if let Some(panic) = &self.panic {
+            write!(f, "\n  its kernel panicked: {panic}")?;
         }
         if self.console.is_empty() {
             f.write_str("\n  nothing on its console")?;

@@ -4,7 +4,7 @@
 mod support;
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::{Server, Shared};
@@ -26,7 +26,8 @@ fn count(guests: &[&Guest], host: bool, shared: &Shared, how: &[&str]) -> (u64, 
     let here = host.then(|| {
         let drill = Artifact::bin("vmlab", "vmlab-drill").no_default_features();
         let drill = drill.build(&Cache::new().unwrap(), Arch::HOST.unwrap()).unwrap();
-        Command::new(drill).args(arguments(shared.path().to_str().unwrap())).spawn().unwrap()
+        let mut command = Command::new(drill);
+        command.args(arguments(shared.path().to_str().unwrap())).stdout(Stdio::null()).spawn().unwrap()
     });
     let start = |guest: &&Guest| {
         let argv = [DRILL.to_owned()].into_iter().chain(arguments(how[0]));
@@ -190,7 +191,7 @@ fn one_that_does_not_boot_leaves_its_logs() {
         Config::new(Cpu::X86_64).kernel_argument("rdinit=/absent").kernel_argument("root=/dev/absent");
     let error = Guest::boot(config).unwrap_err();
     let Error::Gone { evidence, .. } = &error else { panic!("{error}") };
-    assert!(evidence.console.iter().any(|line| line.contains("panic")), "{error}");
+    assert!(evidence.panic.is_some(), "{error}");
     let logs = evidence.logs.clone().unwrap();
     assert!(logs.join("console.log").is_file() && logs.join("qmp.log").is_file());
     std::fs::remove_dir_all(logs).unwrap();
@@ -257,26 +258,25 @@ fn mixed_architectures_count_exactly() {
 
 #[test]
 #[ignore = "boots guests"]
-fn vfio_has_the_device() {
-    for cpu in Cpu::ALL {
-        let shared = Shared::new();
-        let guest = Guest::boot(shared.guest(cpu, cpu.name()).vfio()).unwrap();
-        println!("{cpu} with VFIO: up in {:?}", guest.boot_time());
-        let groups = guest.run([DRILL, "list", "/dev/vfio"]).unwrap().success().unwrap().text();
-        assert!(groups.lines().any(|name| name.parse::<u32>().is_ok()), "{cpu}: {groups:?}");
-    }
+fn guests_count_on_the_memory_of_a_server() {
+    let shared = Shared::new();
+    let server = Server::start(&shared);
+    let guest = |cpu: Cpu| Config::new(cpu).ivshmem_doorbell(server.socket(), Server::VECTORS);
+    let guests = Guest::boot_all([Cpu::X86_64, Cpu::CortexA57].map(guest)).unwrap();
+    let (found, expected) = count(&guests.each_ref(), true, &shared, &["ivshmem-wc"]);
+    assert_eq!(found, expected);
 }
 
 #[test]
 #[ignore = "boots guests"]
-fn guests_count_on_the_memory_of_a_server() {
+fn vfio_has_the_device() {
     let shared = Shared::new();
     let server = Server::start(&shared);
-    let guest = |cpu, name| Config::new(cpu).name(name).ivshmem_doorbell(server.socket(), Server::VECTORS);
-    let x86 = Guest::boot(guest(Cpu::X86_64, "x86-doorbell")).unwrap();
-    let arm = Guest::boot(guest(Cpu::CortexA57, "arm-doorbell").vfio()).unwrap();
-    let (found, expected) = count(&[&x86], true, &shared, &["ivshmem-wc"]);
-    assert_eq!(found, expected);
-    let interrupts = arm.run([DRILL, "list", "/dev/vfio"]).unwrap().success().unwrap().text();
-    assert!(interrupts.contains('0'), "{interrupts:?}");
+    for cpu in Cpu::ALL {
+        let config = Config::new(cpu).ivshmem_doorbell(server.socket(), Server::VECTORS).vfio();
+        let guest = Guest::boot(config).unwrap();
+        println!("{cpu} with VFIO: up in {:?}", guest.boot_time());
+        let groups = guest.run([DRILL, "list", "/dev/vfio"]).unwrap().success().unwrap().text();
+        assert!(groups.lines().any(|name| name.parse::<u32>().is_ok()), "{cpu}: {groups:?}");
+    }
 }

@@ -16,7 +16,10 @@ use crate::external;
 const LINES: usize = 20;
 
 /// How much of the end of a log is looked at, in bytes.
-const TAIL: u64 = 16 << 10;
+const TAIL: u64 = 64 << 10;
+
+/// How a kernel's last words begin.
+const PANIC: &str = "Kernel panic";
 
 /// A guest's directory. It vanishes with this, unless it is [kept](Self::keep).
 #[derive(Debug)]
@@ -58,11 +61,15 @@ impl Logs {
     pub(super) fn evidence(&self, process: Option<&Process>) -> Evidence {
         // One whose connection has just ended is about to be gone.
         let end = process.and_then(|process| process.wait(Duration::from_millis(200)));
+        let mut console = lines(&end_of(&self.console()));
+        let panic = console.iter().rev().find(|line| line.contains(PANIC)).cloned();
+        console.drain(..console.len().saturating_sub(LINES));
         let kept = self.directory.lock().unwrap_or_else(PoisonError::into_inner).is_none();
         Evidence {
             end: end.map(|status| status.to_string()),
             qemu: external::tail(&end_of(&self.path("qemu.log"))),
-            console: last_lines(&end_of(&self.console())),
+            panic,
+            console,
             logs: kept.then(|| self.path.clone()),
         }
     }
@@ -81,12 +88,11 @@ fn end_of(path: &Path) -> Vec<u8> {
     read().unwrap_or_default()
 }
 
-/// The last lines of a console, without what would move a terminal's cursor.
-fn last_lines(bytes: &[u8]) -> Vec<String> {
+/// The lines of a console that say something, without what would move a terminal's cursor.
+fn lines(bytes: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
     let clean = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
-    let lines: Vec<String> = text.lines().map(clean).filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(LINES)..].to_vec()
+    text.lines().map(clean).filter(|line| !line.trim().is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -112,9 +118,13 @@ mod tests {
     }
 
     #[test]
-    fn only_the_end_of_a_long_console_is_shown() {
-        let text: String = (0..5000).map(|n| format!("line {n}\n")).collect();
-        let lines = last_lines(text.as_bytes());
-        assert_eq!((lines.len(), lines[LINES - 1].as_str()), (LINES, "line 4999"));
+    fn of_a_long_console_the_end_is_shown_and_the_reason_of_a_panic() {
+        let logs = Logs::create("c").unwrap();
+        let trace: String = (0..100).map(|n| format!("trace {n}\n")).collect();
+        fs::write(logs.console(), format!("[ 1.0] Kernel panic - not syncing: why\n{trace}")).unwrap();
+        let evidence = logs.evidence(None);
+        assert_eq!((evidence.console.len(), evidence.console[LINES - 1].as_str()), (LINES, "trace 99"));
+        assert_eq!(evidence.panic.as_deref(), Some("[ 1.0] Kernel panic - not syncing: why"));
+        assert!(evidence.to_string().contains("not syncing: why"));
     }
 }

@@ -135,7 +135,7 @@ impl Guest {
             guest: config.name.clone(),
             command: "greeting".into(),
             error,
-            evidence: logs.evidence(Some(&process)),
+            evidence: Box::new(logs.evidence(Some(&process))),
         })?;
         let link = Link::start(port).map_err(not_run)?;
         let inner = Inner {
@@ -314,7 +314,7 @@ impl Inner {
     }
 
     fn in_vain(&self, in_vain: InVain, limit: Duration, mut waited_for: String) -> Error {
-        let (guest, evidence) = (self.name.clone(), self.logs.evidence(Some(&self.process)));
+        let (guest, evidence) = (self.name.clone(), Box::new(self.logs.evidence(Some(&self.process))));
         match in_vain {
             InVain::TimedOut => Error::TimedOut { guest, waited_for, limit, evidence },
             InVain::Gone => {
@@ -327,7 +327,7 @@ impl Inner {
     }
 
     fn monitor_error(&self, command: &str, error: QmpError) -> Error {
-        let evidence = self.logs.evidence(Some(&self.process));
+        let evidence = Box::new(self.logs.evidence(Some(&self.process)));
         Error::Qmp { guest: self.name.clone(), command: command.to_owned(), error, evidence }
     }
 }

@@ -47,7 +47,7 @@ fn kernel(archives: &mut Archives, arch: Arch, root: &Path) -> Result<()> {
         source_name: format!("apt-cache depends {meta}"),
         text: needs.join(" "),
     })?;
-    apt.unpack(&[package.clone()], root)?;
+    apt.unpack(std::slice::from_ref(package), root)?;
     // The package leaves the index of its modules to its installation.
     let depmod = external::find("depmod").unwrap_or_else(|| "depmod".into());
     let kernel = Kernel::unpacked(root)?;

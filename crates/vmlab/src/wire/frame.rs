@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn lengths_that_cannot_be_are_refused_before_any_memory_is_taken() {
-        for length in [0u32, 4, (PREFIX + MAX_PAYLOAD + 1) as u32, u32::MAX] {
+        for length in [0u32, 4, u32::try_from(PREFIX + MAX_PAYLOAD + 1).unwrap(), u32::MAX] {
             let found = Frame::read(&mut &length.to_le_bytes()[..]);
             assert!(matches!(found, Err(WireError::Length { .. })), "{length}: {found:?}");
         }
