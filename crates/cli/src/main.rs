@@ -10,6 +10,7 @@ mod pingpong;
 mod prng;
 mod progress;
 mod segments;
+mod serve;
 mod stats;
 mod stepkill;
 mod top;
@@ -45,6 +46,7 @@ enum Command {
     Repair(segments::RepairArgs),
     Unlock(segments::UnlockArgs),
     Rm(segments::RmArgs),
+    Serve(serve::Args),
     #[command(hide = true)]
     BenchWorker(bench::WorkerArgs),
     #[command(hide = true)]
@@ -69,6 +71,7 @@ impl Command {
             Self::Repair(args) => segments::repair(&args),
             Self::Unlock(args) => segments::unlock(&args),
             Self::Rm(args) => segments::rm(&args),
+            Self::Serve(args) => serve::run(&args),
             Self::BenchWorker(args) => bench::run_worker(&args),
             Self::TortureWorker(args) => torture::run_worker(&args),
             Self::PingpongReader(args) => pingpong::run_reader(&args),

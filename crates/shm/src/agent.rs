@@ -3,6 +3,7 @@
 //! ```text
 //!   rung        pending bits  --> bells of those slots            (who was kicked)
 //!               who sleeps on the death of one that is dead --> bell
+//!   a wish      others' pending bits, this one's alarm  --> ring them   (of threads without a doorbell)
 //!   a death     OWNER_DIED in this domain's alive word --> into the segment's;  ring all
 //! ```
 //! It only forwards. Whoever kicks or dies has changed the words in the segment before; so if the agent dies, nothing is lost but
@@ -87,6 +88,7 @@ impl Agent<'_> {
         let cx = self.segment;
         let changes = cx.changes();
         let seen = changes.load(Ordering::Acquire);
+        cx.relay();
         let told = self.tell();
         if told > 0 {
             return told;
@@ -102,6 +104,7 @@ impl Agent<'_> {
         let longest = if words.len() > WAIT_WORDS { longest.min(Duration::from_millis(1)) } else { longest };
         words.truncate(WAIT_WORDS);
         wait_for_words(&words, longest);
+        cx.relay();
         self.tell()
     }
 

@@ -9,9 +9,9 @@ use std::path::Path;
 use crosslock_core::primitive::{AtomicU64, Ordering};
 use rustix::fs::{Mode, OFlags, fstat};
 
-use crate::domain::domain_home;
+use crate::domain::{DomainId, DomainRecord, domain_home};
 use crate::error::{Error, Result};
-use crate::header::Header;
+use crate::header::{Geometry, Header};
 use crate::home::{Home, Opened};
 use crate::lease::Lease;
 use crate::mapping::Mapping;
@@ -20,7 +20,7 @@ use crate::segment::Segment;
 
 impl Options {
     /// Opens the segment in the memory that `path` maps, which is no ordinary memory: the resource file of a PCI device
-    /// (`/sys/bus/pci/devices/.../resource2_wc`). This kernel is `domain` of it; all its processes say the same number, and
+    /// (`/sys/bus/pci/devices/.../resource2_wc`). This kernel is `domain` of it; all its processes say the same, and
     /// meet in a file in [`Options::directory`].
     ///
     /// Until a thread [stands for](Segment::stand_for_domain) the domain, its threads that wait for other domains look
@@ -28,7 +28,7 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::NotASegment`] and the others of [`Options::open`]; [`Error::NoSuchDomain`].
-    pub fn open_device(&self, path: &Path, domain: u32) -> Result<Segment> {
+    pub fn open_device(&self, path: &Path, domain: DomainId) -> Result<Segment> {
         let label: Box<str> = path.to_string_lossy().into();
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY;
         let device = rustix::fs::open(path, flags, Mode::empty()).map_err(Error::io(&label, "open it"))?;
@@ -39,10 +39,11 @@ impl Options {
         let mapping =
             Mapping::new(device.as_fd(), mapped, true).map_err(Error::io(&label, "map it into memory"))?;
         let geometry = read_header(&mapping).check_in(&label, size)?;
-        let number = domain as usize;
-        if number >= geometry.domains {
-            return Err(Error::NoSuchDomain { segment: label, domain, domains: geometry.domains });
-        }
+        let number = find_domain(&mapping, &geometry, domain).ok_or_else(|| Error::NoSuchDomain {
+            segment: label.clone(),
+            domain,
+            domains: geometry.domains,
+        })?;
         let home = domain_home(self.meeting_place(), &geometry.uuid, number);
         let Opened { file, home, is_new } = Home::open_or_create(&home, geometry.slots / geometry.domains)?;
         let segment = Segment::new(label, geometry, mapping, file, true, number, Some(home));
@@ -52,6 +53,14 @@ impl Options {
             let _ = Lease::Registry.unlock(segment.inner().description().as_fd());
         }
         Ok(segment)
+    }
+}
+
+fn find_domain(mapping: &Mapping, geometry: &Geometry, domain: DomainId) -> Option<usize> {
+    let records = mapping.slice::<DomainRecord>(geometry.domain_table, geometry.domains);
+    match domain {
+        DomainId::Number(number) => Some(number as usize).filter(|&number| number < records.len()),
+        DomainId::Peer(peer) => records.iter().position(|record| record.is_peer(peer)),
     }
 }
 

@@ -49,8 +49,9 @@ pub(crate) struct DomainRecord {
     pub(crate) agent: AtomicU64,
     /// How often one of its threads registered, where it has no [`Home`](crate::home::Home).
     pub(crate) changes: AtomicU32,
-    reserved: AtomicU32,
-    reserved2: [AtomicU64; 5],
+    /// Not 0: one of its threads that has no doorbell wants all others to be rung.
+    alarm: AtomicU32,
+    reserved: [AtomicU64; 5],
     /// Slots whose sleepers are to be woken.
     pending: [AtomicU64; PENDING_BITS / 64],
 }
@@ -76,6 +77,11 @@ impl DomainRecord {
         }
     }
 
+    /// Whether it lives, and is that one.
+    pub(crate) fn is_peer(&self, peer: u16) -> bool {
+        self.is_alive() && self.peer.load(Ordering::Relaxed) == peer.into()
+    }
+
     /// It is gone, with all its threads.
     fn leave(&self) {
         // Release: pairs with the Acquire in `is_alive`.
@@ -94,6 +100,10 @@ impl DomainRecord {
         self.pending[bit / 64].fetch_or(1 << (bit % 64), Ordering::Release);
     }
 
+    fn has_pending(&self) -> bool {
+        self.pending.iter().any(|word| word.load(Ordering::Relaxed) != 0)
+    }
+
     /// The slots of the domain, by number, whose sleepers are to be woken; they are not any more.
     pub(crate) fn take_pending(&self, slots: usize) -> impl Iterator<Item = usize> + '_ {
         let words = self.pending.iter().map(|word| {
@@ -106,6 +116,15 @@ impl DomainRecord {
             words[bit / 64] & 1 << (bit % 64) != 0
         })
     }
+}
+
+/// Which domain of a segment a kernel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DomainId {
+    /// The one of that number: nobody serves the segment, people have agreed on it.
+    Number(u32),
+    /// The one that whoever serves the segment has given to this ivshmem peer.
+    Peer(u16),
 }
 
 /// Where the processes of one domain of a segment meet.
@@ -174,8 +193,28 @@ impl SegmentContext {
 
     /// Rings all other domains that live.
     pub(crate) fn ring_all(&self) {
+        if self.doorbell().is_none() {
+            self.domain_table()[self.domain()].alarm.store(1, Ordering::Release);
+        }
+        self.others().for_each(|record| self.ring(record));
+    }
+
+    /// On behalf of threads of this domain that have no doorbell: rings those whom they want to be rung.
+    pub(crate) fn relay(&self) {
+        if self.doorbell().is_none() {
+            return;
+        }
+        if self.domain_table()[self.domain()].alarm.swap(0, Ordering::Acquire) != 0 {
+            self.ring_all();
+        } else {
+            self.others().filter(|record| record.has_pending()).for_each(|record| self.ring(record));
+        }
+    }
+
+    /// The other domains that live.
+    fn others(&self) -> impl Iterator<Item = &DomainRecord> {
         let others = self.domain_table().iter().enumerate().filter(|(domain, _)| *domain != self.domain());
-        others.filter(|(_, record)| record.is_alive()).for_each(|(_, record)| self.ring(record));
+        others.map(|(_, record)| record).filter(|record| record.is_alive())
     }
 
     /// The word on which the agent of this domain sleeps, besides the alive words.
@@ -183,7 +222,8 @@ impl SegmentContext {
         self.home().map_or_else(|| &self.domain_table()[self.domain()].changes, Home::changes)
     }
 
-    /// By a thread of this domain that has registered: somebody is to watch for its death.
+    /// By a thread of this domain that has registered, whose death is to be watched for, or that wants another domain to be
+    /// rung.
     pub(crate) fn tell_agent(&self) {
         if self.geometry().domains > 1 {
             self.changes().fetch_add(1, Ordering::Release);
@@ -199,9 +239,12 @@ impl SegmentContext {
     }
 
     fn ring(&self, record: &DomainRecord) {
-        if let (Some(doorbell), Ok(peer)) =
-            (self.doorbell(), u16::try_from(record.peer.load(Ordering::Relaxed)))
-        {
+        let Some(doorbell) = self.doorbell() else {
+            // The agent has one.
+            self.tell_agent();
+            return;
+        };
+        if let Ok(peer) = u16::try_from(record.peer.load(Ordering::Relaxed)) {
             doorbell.ring(peer);
         }
     }
@@ -268,7 +311,7 @@ impl Segment {
         let cx = self.context()?;
         let record = cx.domain_table().get(domain as usize).ok_or(Error::NoSuchDomain {
             segment: cx.label().into(),
-            domain,
+            domain: DomainId::Number(domain),
             domains: cx.domain_table().len(),
         })?;
         record.leave();

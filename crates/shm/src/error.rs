@@ -6,6 +6,7 @@ use crosslock_core::Corrupted;
 use thiserror::Error;
 
 use crate::directory::{Kind, ObjectType};
+use crate::domain::DomainId;
 
 /// Why a segment, an object in it or a lock cannot be used.
 #[derive(Debug, Error)]
@@ -162,12 +163,12 @@ pub enum Error {
         slots: usize,
     },
     /// The segment is for fewer kernels.
-    #[error("{segment} is for {domains} domains; {domain} is none of them (they count from 0)")]
+    #[error("{segment} has {domains} domains, counted from 0, and {domain:?} is none of them that lives")]
     NoSuchDomain {
         /// Which segment.
         segment: Box<str>,
         /// What was asked for.
-        domain: u32,
+        domain: DomainId,
         /// How many there are.
         domains: usize,
     },

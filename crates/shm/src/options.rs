@@ -36,6 +36,7 @@ pub struct Options {
     slots: u32,
     objects: u32,
     heap_size: u64,
+    size: Option<u64>,
 }
 
 impl Default for Options {
@@ -57,6 +58,7 @@ impl Options {
             slots: 256,
             objects: 128,
             heap_size: 1 << 20,
+            size: None,
         }
     }
 
@@ -89,6 +91,14 @@ impl Options {
     #[must_use]
     pub fn release(mut self, release: Release) -> Self {
         self.release = Some(release);
+        self
+    }
+
+    /// How large a new segment is as a whole, in bytes: what the tables leave is heap, whatever [`Options::heap_size`] says. The
+    /// memory of a PCI device has a size that is a power of two.
+    #[must_use]
+    pub fn size(mut self, bytes: u64) -> Self {
+        self.size = Some(bytes);
         self
     }
 
@@ -278,7 +288,15 @@ impl Options {
             Release::Exchange => RELEASE_BY_EXCHANGE,
         };
         let flags = release | if self.temporary { TEMPORARY } else { 0 };
-        Ok(Header::plan(uuid, flags, self.domains, self.slots, self.objects, self.heap_size))
+        let plan = |heap_size| Header::plan(uuid, flags, self.domains, self.slots, self.objects, heap_size);
+        let Some(size) = self.size else { return Ok(plan(self.heap_size)) };
+        check(size <= BASE / 2, "size", size, "at most 512 GiB")?;
+        let heap_size = size.checked_sub(plan(0).total_size);
+        heap_size.map(plan).ok_or(Error::InvalidOption {
+            option: "size",
+            value: size,
+            reason: "too small for so many participants and objects",
+        })
     }
 }
 

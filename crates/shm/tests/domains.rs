@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crosslock::crosslock_core::primitive::{AtomicU32, Ordering};
 use crosslock::crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
-use crosslock::{Doorbell, Error, LockError, Options, Segment, SegmentContext};
+use crosslock::{DomainId, Doorbell, Error, LockError, Options, Segment, SegmentContext};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use support::names::{is_dead, me};
 use support::{Actor, abort_on_panic, role, say, sleep_until_killed, small};
@@ -29,7 +29,7 @@ fn open(directory: &Path, domain: u32) -> Segment {
     if domain == 0 {
         options.open("s").unwrap()
     } else {
-        options.open_device(&directory.join("s"), domain).unwrap()
+        options.open_device(&directory.join("s"), DomainId::Number(domain)).unwrap()
     }
 }
 
@@ -204,7 +204,7 @@ fn a_domain_that_is_gone_is_dead_as_a_whole() {
     assert!(is_dead(&host, name));
     assert_eq!(host.domains()[1].peer, 8);
     assert_eq!((host.admit(9).unwrap(), host.admit(10).unwrap()), (Some(3), None), "2 has joined by itself");
-    assert!(matches!(host.dismiss(9), Err(Error::NoSuchDomain { domain: 9, domains: 4, .. })));
+    assert!(matches!(host.dismiss(9), Err(Error::NoSuchDomain { domain: DomainId::Number(9), domains: 4, .. })));
 }
 
 /// While agents stand, a sleep lasts 50 ms unless somebody ends it.
@@ -283,7 +283,7 @@ fn a_new_home_buries_who_was_in_the_old_one() {
     let (directory, first, second) = (directory.unwrap(), first.unwrap(), second.unwrap());
     let host = options(directory.path()).create("s").unwrap();
     let open =
-        |home: &Path| Options::new().directory(home).open_device(&directory.path().join("s"), 1).unwrap();
+        |home: &Path| Options::new().directory(home).open_device(&directory.path().join("s"), DomainId::Number(1)).unwrap();
     let before = open(first.path());
     let held = before.mutex("m", 0_u64).unwrap();
     core::mem::forget(held.lock().unwrap());

@@ -21,7 +21,7 @@ use serde::Serialize;
 
 pub(crate) use self::inspect::{InspectArgs, run as inspect};
 pub(crate) use self::repair::{RepairArgs, run as repair};
-use self::size::{human, parse_size};
+pub(crate) use self::size::{human, parse_size};
 pub(crate) use self::unlock::{UnlockArgs, run as unlock};
 use crate::exit::Verdict;
 

@@ -3,7 +3,7 @@
 const UNITS: [(&str, u32); 3] = [("G", 30), ("M", 20), ("K", 10)];
 
 /// `4096`, `64K`, `1M`, `2G`: powers of 1024.
-pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let unit = UNITS.iter().find_map(|&(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
     let (digits, shift) = unit.unwrap_or((text, 0));
     let number: Option<u64> = digits.parse().ok();
@@ -13,7 +13,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 /// The size in the largest unit that it fills, with one decimal.
-pub(super) fn human(bytes: u64) -> String {
+pub(crate) fn human(bytes: u64) -> String {
     match UNITS.iter().find(|(_, shift)| bytes >= 1 << shift) {
         Some((unit, shift)) => format!("{:.1} {unit}iB", bytes as f64 / f64::from(1u32 << shift)),
         None => format!("{bytes} B"),

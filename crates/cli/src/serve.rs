@@ -1,0 +1,177 @@
+//! `crosslock serve`: one segment for the virtual machines and the processes of this host.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use anyhow::Context as _;
+use crosslock::{Doorbell, Options, Segment};
+use crosslock_core::primitive::{AtomicU32, Ordering};
+use crosslock_ivshmem::{Client, ClientOptions, Departure, Error as IvshmemError, Observer, PeerId, Peers, Refusal};
+use crosslock_ivshmem::{Server, ServerOptions, Vector};
+use rustix::net::sockopt::socket_peercred;
+
+use crate::exit::Verdict;
+use crate::interrupt::Interrupt;
+use crate::segments::{human, parse_size, print};
+
+/// Share a segment with virtual machines: an ivshmem server
+///
+/// Each QEMU that attaches is a domain of the segment, with participants of its own. When it ends, however it ends, the locks of its
+/// threads are free at once. Ends with SIGTERM or Ctrl-C, and removes the socket, and the segment if it has created it.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where QEMU connects: -chardev socket,path=SOCKET,id=ivs -device ivshmem-doorbell,vectors=V,chardev=ivs
+    #[arg(long)]
+    socket: PathBuf,
+    /// The segment's name: a file in /dev/shm; it is created if it is not there
+    #[arg(long)]
+    segment: String,
+    /// How large a new segment is: a power of two, as QEMU demands
+    #[arg(long, default_value = "16M", value_parser = parse_size)]
+    size: u64,
+    /// Interrupts of each peer; crosslock uses the first
+    #[arg(long, default_value_t = 2, value_name = "V")]
+    vectors: u16,
+    /// For how many kernels a new segment is: this host and its virtual machines
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    domains: u32,
+    /// How many threads of each can use the locks of a new segment
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    threads: u32,
+    /// How many objects a new segment can have
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    objects: u32,
+}
+
+/// The vector of all rings: what is wanted stands in the segment.
+const RING: Vector = Vector::new(0);
+
+/// How often the loops look whether they are to end.
+const ATTENTION_SPAN: Duration = Duration::from_millis(200);
+
+/// Knows which domain each peer is.
+struct Keeper<'a> {
+    segment: &'a Segment,
+    domains: BTreeMap<PeerId, u32>,
+}
+
+impl Observer for Keeper<'_> {
+    fn joined(&mut self, peer: PeerId, connection: BorrowedFd<'_>, _: &Peers) -> Result<(), Refusal> {
+        // This process itself, which rings by it.
+        if socket_peercred(connection)?.pid == rustix::process::getpid() {
+            return Ok(());
+        }
+        let domain = self.segment.admit(peer.get())?.ok_or("all domains of the segment are taken")?;
+        self.domains.insert(peer, domain);
+        tracing::info!(%peer, domain, "joined");
+        Ok(())
+    }
+
+    fn left(&mut self, peer: PeerId, departure: Departure, _: &Peers) {
+        let Some(domain) = self.domains.get(&peer).copied() else { return };
+        if departure != Departure::HungUp {
+            tracing::warn!(%peer, domain, "dropped; it may be alive, so it keeps its locks");
+            return;
+        }
+        self.domains.remove(&peer);
+        match self.segment.dismiss(domain) {
+            Ok(()) => tracing::info!(%peer, domain, "gone"),
+            Err(error) => tracing::error!(%peer, domain, %error, "cannot say that it is gone"),
+        }
+    }
+
+    fn rung(&mut self, _: Vector, _: &Peers) {
+        self.segment.forward();
+    }
+}
+
+/// Rings as a client of this very server: from any thread.
+struct Bells(Mutex<Client>);
+
+impl Doorbell for Bells {
+    fn ring(&self, peer: u16) {
+        let mut client = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let peer = PeerId::new(peer);
+        let mut rung = client.ring(peer, RING);
+        if matches!(rung, Err(IvshmemError::NoSuchPeer { .. })) {
+            // It has come since. That there is nobody to listen to any more shows when it rings.
+            let _ = client.update();
+            rung = client.ring(peer, RING);
+        }
+        match rung {
+            Ok(()) | Err(IvshmemError::PeerLeft { .. }) => {}
+            Err(error) => tracing::warn!(%peer, %error, "cannot ring"),
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
+    let interrupt = Interrupt::install()?;
+    let options = Options::new()
+        .size(args.size)
+        .domains(args.domains)
+        .participants(args.domains.saturating_mul(args.threads))
+        .objects(args.objects);
+    let (segment, is_new) = match options.create(&args.segment) {
+        Ok(created) => (created, true),
+        Err(crosslock::Error::Exists { .. }) => (options.open(&args.segment)?, false),
+        Err(error) => return Err(error.into()),
+    };
+    let served = serve(args, &segment, &interrupt);
+    if is_new {
+        Segment::remove(&args.segment)?;
+    }
+    served.map(|()| Verdict::Good)
+}
+
+fn serve(args: &Args, segment: &Segment, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let server = ServerOptions::new().vectors(args.vectors).alarm(RING);
+    let server = server.bind(&args.socket, segment.descriptor()?)?;
+    let over = AtomicU32::new(0);
+    thread::scope(|scope| {
+        let agent = scope.spawn(|| {
+            let stood = stand(args, segment, &over);
+            over.store(1, Ordering::Relaxed);
+            stood
+        });
+        let served = answer(args, segment, server, interrupt, &over);
+        over.store(1, Ordering::Relaxed);
+        let stood = agent.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // If the agent cannot stand, the server has ended for that.
+        served.and(stood)
+    })
+}
+
+fn answer(
+    args: &Args,
+    segment: &Segment,
+    mut server: Server,
+    interrupt: &Interrupt,
+    over: &AtomicU32,
+) -> anyhow::Result<()> {
+    let mut keeper = Keeper { segment, domains: BTreeMap::new() };
+    let (size, domains, socket) =
+        (human(segment.size() as u64), segment.domains().len(), args.socket.display());
+    print(format_args!("serving {}, {size}, {domains} domains, at {socket}", args.segment))?;
+    while !interrupt.is_raised() && over.load(Ordering::Relaxed) == 0 {
+        if server.turn(&mut keeper, Some(ATTENTION_SPAN))?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Stands for the host.
+fn stand(args: &Args, segment: &Segment, over: &AtomicU32) -> anyhow::Result<()> {
+    let client = ClientOptions::new().vectors(args.vectors).connect(&args.socket).context("cannot join its own server")?;
+    segment.set_doorbell(PeerId::SERVER.get(), Box::new(Bells(Mutex::new(client))))?;
+    let agent = segment.stand_for_domain()?;
+    while over.load(Ordering::Relaxed) == 0 {
+        agent.watch(ATTENTION_SPAN);
+    }
+    Ok(())
+}
