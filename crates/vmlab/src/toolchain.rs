@@ -145,10 +145,11 @@ pub fn cargo(cache: &Cache, arch: Arch) -> Result<Command> {
     }
     if !is_installed(arch) {
         let root = cached(cache, arch)?;
-        let libraries = std::env::consts::ARCH.to_owned() + "-linux-gnu";
-        command
-            .env("RUSTC", root.join("usr/bin/rustc"))
-            .env("LD_LIBRARY_PATH", root.join("usr/lib").join(libraries));
+        let libraries = ["usr/lib", "lib"]
+            .map(|path| root.join(path).join(format!("{}-linux-gnu", std::env::consts::ARCH)));
+        // Only a colon in the cache's path could prevent this.
+        let libraries = std::env::join_paths(libraries).unwrap_or_default();
+        command.env("RUSTC", root.join("usr/bin/rustc")).env("LD_LIBRARY_PATH", libraries);
     }
     Ok(command)
 }

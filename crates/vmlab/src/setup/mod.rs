@@ -62,8 +62,12 @@ fn rust(archives: &mut Archives, arch: Arch, root: &Path) -> Result<()> {
         source_name: "Debian's archive".into(),
         text: format!("nothing for {}", std::env::consts::ARCH),
     })?;
-    let own =
-        |name: &str| ["rustc-web", "libstd-rust-web", "libllvm"].iter().any(|start| name.starts_with(start));
+    // Its libraries come along, but those that all programs here have anyway; linker and C library are the machine's own.
+    let own = |name: &str| {
+        let library =
+            name.starts_with("lib") && !name.ends_with("-dev") && !["libc6", "libgcc-s1"].contains(&name);
+        library || name.starts_with("libstd-rust-web")
+    };
     let native = archives.of(host)?.closure("rustc-web", own)?;
     archives.of(host)?.unpack(&native, root)?;
     archives.of(arch)?.unpack(&["libstd-rust-web-dev".into()], root)
