@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -217,6 +218,39 @@ fn a_panicking_test_leaves_the_logs_and_no_process() {
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
     assert!(logs.join("console.log").is_file());
     std::fs::remove_dir_all(logs).unwrap();
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn a_killed_process_takes_its_guest_along() {
+    let mut lab = Command::new(env!("CARGO_BIN_EXE_vmlab"));
+    lab.args(["boot", "x86-64"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut lab = lab.spawn().unwrap();
+    let mut stdin = lab.stdin.take().unwrap();
+    writeln!(stdin, "{DRILL} echo it lives").unwrap();
+    let mut line = String::new();
+    BufReader::new(lab.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "it lives\n");
+
+    let qemus = children(lab.id());
+    assert_eq!(qemus.len(), 1);
+    lab.kill().unwrap();
+    lab.wait().unwrap();
+    let start = Instant::now();
+    while Path::new(&format!("/proc/{}/exe", qemus[0])).exists() {
+        assert!(start.elapsed() < SOON, "QEMU lives");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The children of a process, by their ids.
+fn children(of: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{of}/task")).unwrap();
+    let of_task = |task: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default()
+    };
+    let text: Vec<String> = tasks.map(of_task).collect();
+    text.join(" ").split_whitespace().map(|id| id.parse().unwrap()).collect()
 }
 
 #[test]
