@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use support::{Server, Shared};
 use vmlab::toolchain::Artifact;
-use vmlab::{Arch, Cache, Config, Cpu, Error, Exit, Guest};
+use vmlab::{Accel, Arch, Cache, Config, Cpu, Error, Exit, Guest};
 
 const SOON: Duration = Duration::from_secs(30);
 const DRILL: &str = "/bin/vmlab-drill";
@@ -77,6 +77,9 @@ fn runs_programs(cpu: Cpu) {
     // Failures name their reason.
     let error = guest.exec(["/bin/absent"]).unwrap_err();
     assert!(matches!(&error, Error::NotStarted { reason, .. } if reason.contains("No such file")), "{error}");
+    guest.put("/tmp/dynamic", 0o755, "#!/bin/absent\n").unwrap();
+    let error = guest.exec(["/tmp/dynamic"]).unwrap_err().to_string();
+    assert!(error.contains("is it static?"), "{error}");
     let error = guest.run([DRILL, "exit", "3"]).unwrap().success().unwrap_err().to_string();
     assert!(error.contains("exit status 3"), "{error}");
     let error = guest.program([DRILL, "tick", "10"]).limit(Duration::from_millis(300)).run().unwrap_err();
@@ -313,4 +316,13 @@ fn vfio_has_the_device() {
         let groups = guest.run([DRILL, "list", "/dev/vfio"]).unwrap().success().unwrap().text();
         assert!(groups.lines().any(|name| name.parse::<u32>().is_ok()), "{cpu}: {groups:?}");
     }
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn an_emulated_processor_has_a_hypervisor_of_its_own() {
+    let config = Config::new(Cpu::X86_64).cpu_model("EPYC,+svm,+npt").accel(Accel::Tcg).modules(["kvm_amd"]);
+    let guest = Guest::boot(config.memory_mib(512)).unwrap();
+    let devices = guest.run([DRILL, "list", "/dev"]).unwrap().success().unwrap().text();
+    assert!(devices.lines().any(|name| name == "kvm"), "{devices}");
 }

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::wire::{Event, Exit, ProgramId, Request, VERSION, WireError};
 
+/// How long a guest may take to take a request in.
+const SEND_LIMIT: Duration = Duration::from_secs(60);
+
 /// A connection to the server in a guest.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -94,6 +97,8 @@ pub(super) enum InVain {
 
 impl Link {
     pub(super) fn start(stream: UnixStream) -> io::Result<Self> {
+        // A paused guest takes nothing in; whoever sends it more than the sockets hold must not hang.
+        stream.set_write_timeout(Some(SEND_LIMIT))?;
         let shared = Arc::new(Shared::default());
         let mut events = stream.try_clone()?;
         let listener = Arc::clone(&shared);
