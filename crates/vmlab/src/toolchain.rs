@@ -127,8 +127,8 @@ fn executable(messages: &str, name: &str) -> Option<PathBuf> {
 /// With the C library inside: guests have none.
 const STATIC: &str = "-C target-feature=+crt-static";
 
-/// A cargo that builds static programs for `arch` from this workspace, and runs them and their tests here, if need be by
-/// emulation. Subcommand and arguments are yours to add.
+/// A cargo that builds static programs for `arch` from this workspace, and runs them and their tests here, if
+/// need be by emulation. Subcommand and arguments are yours to add.
 ///
 /// # Errors
 /// The compiler for `arch` is missing, or there is no workspace.

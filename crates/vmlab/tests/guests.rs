@@ -15,7 +15,8 @@ use vmlab::{Accel, Arch, Cache, Config, Cpu, Error, Exit, Guest};
 const SOON: Duration = Duration::from_secs(30);
 const DRILL: &str = "/bin/vmlab-drill";
 
-/// Has all guests, and if `host` a process of this machine, count together; how far they came, and how far they should have.
+/// Has all guests, and if `host` a process of this machine, count together; how far they came, and how far
+/// they should have.
 fn count(guests: &[&Guest], host: bool, shared: &Shared, how: &[&str]) -> (u64, u64) {
     const ROUNDS: u64 = 2_000_000;
     let peers = guests.len() as u64 + u64::from(host);

@@ -1,4 +1,5 @@
-//! The host's end of the port: one thread takes what the guest tells, and whoever waits looks at what it makes of it.
+//! The host's end of the port: one thread takes what the guest tells, and whoever waits looks at what it
+//! makes of it.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,7 +1,7 @@
 //! Runs programs for the host.
 //!
-//! One thread reads what the host asks. Each program has four of its own: to feed its input, so that one that does
-//! not read holds up nobody else; for each of its outputs; and to wait for its end.
+//! One thread reads what the host asks. Each program has four of its own: to feed its input, so that one that
+//! does not read holds up nobody else; for each of its outputs; and to wait for its end.
 
 use std::collections::HashMap;
 use std::error::Error;
