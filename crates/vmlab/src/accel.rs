@@ -22,8 +22,8 @@ pub enum Accel {
 const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Accel {
-    /// The best for guests of `arch` on this machine: KVM, where a guest really boots with it, which is tried once in each
-    /// process. `CROSSLOCK_LAB_ACCEL` (`kvm` or `tcg`) decides instead.
+    /// The best for guests of `arch` on this machine: KVM, where a guest really boots with it, which is tried
+    /// once in each process. `CROSSLOCK_LAB_ACCEL` (`kvm` or `tcg`) decides instead.
     ///
     /// # Errors
     /// That variable has another value.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::arch::Arch;
 use crate::error::{Error, Result};
 
-/// The directory of the lab's cache: `CROSSLOCK_LAB_CACHE`, or `crosslock-lab` in `XDG_CACHE_HOME` or `~/.cache`.
+/// The directory of the lab's cache: `CROSSLOCK_LAB_CACHE`, or `crosslock-lab` in `XDG_CACHE_HOME` or
+/// `~/.cache`.
 ///
 /// It may be deleted at any time; [`setup`](crate::setup::run) fills it again.
 #[derive(Clone, Debug)]

@@ -64,8 +64,8 @@ impl Kernel {
         &self.image
     }
 
-    /// The modules of these names and all that they depend on, in an order in which they can be loaded. What is built
-    /// into the kernel needs no loading and is left out.
+    /// The modules of these names and all that they depend on, in an order in which they can be loaded. What
+    /// is built into the kernel needs no loading and is left out.
     ///
     /// # Errors
     /// A name that the kernel does not know, or unreadable indexes.

@@ -58,3 +58,7 @@ pub use kernel::{Kernel, Module};
 #[cfg(feature = "host")]
 pub use qmp::{Qmp, QmpError};
 pub use wire::Exit;
+
+#[cfg(all(doctest, feature = "host"))]
+#[doc = include_str!("../../../docs/lab.md")]
+mod page {}

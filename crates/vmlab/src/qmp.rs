@@ -63,7 +63,8 @@ impl Qmp {
         Ok(qmp)
     }
 
-    /// Has a command carried out, and gives what it returns. Events that come meanwhile are [kept](Self::take_events).
+    /// Has a command carried out, and gives what it returns. Events that come meanwhile are
+    /// [kept](Self::take_events).
     ///
     /// # Errors
     /// QEMU is gone, refuses it, or does not answer within `limit`.

@@ -124,8 +124,11 @@ fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     messages.lines().filter_map(of).next_back()
 }
 
-/// A cargo that builds static programs for `arch` from this workspace, and runs them and their tests here, if need be by
-/// emulation. Subcommand and arguments are yours to add.
+/// With the C library inside: guests have none.
+const STATIC: &str = "-C target-feature=+crt-static";
+
+/// A cargo that builds static programs for `arch` from this workspace, and runs them and their tests here, if
+/// need be by emulation. Subcommand and arguments are yours to add.
 ///
 /// # Errors
 /// The compiler for `arch` is missing, or there is no workspace.
@@ -137,7 +140,8 @@ pub fn cargo(cache: &Cache, arch: Arch) -> Result<Command> {
     command
         .env("CARGO_BUILD_TARGET", arch.target())
         .env("CARGO_TARGET_DIR", target_directory(workspace)?.join("vmlab").join(arch.name()))
-        .env(setting("RUSTFLAGS"), "-C target-feature=+crt-static");
+        .env(setting("RUSTFLAGS"), STATIC)
+        .env(setting("RUSTDOCFLAGS"), STATIC);
     if Arch::HOST != Some(arch) {
         command
             .env(setting("LINKER"), format!("{}-linux-gnu-gcc", arch.name()))
@@ -145,10 +149,14 @@ pub fn cargo(cache: &Cache, arch: Arch) -> Result<Command> {
     }
     if !is_installed(arch) {
         let root = cached(cache, arch)?;
-        let libraries = std::env::consts::ARCH.to_owned() + "-linux-gnu";
+        let libraries = ["usr/lib", "lib"]
+            .map(|path| root.join(path).join(format!("{}-linux-gnu", std::env::consts::ARCH)));
+        // Only a colon in the cache's path could prevent this.
+        let libraries = std::env::join_paths(libraries).unwrap_or_default();
         command
             .env("RUSTC", root.join("usr/bin/rustc"))
-            .env("LD_LIBRARY_PATH", root.join("usr/lib").join(libraries));
+            .env("RUSTDOC", root.join("usr/bin/rustdoc"))
+            .env("LD_LIBRARY_PATH", libraries);
     }
     Ok(command)
 }

@@ -3,18 +3,20 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::{Server, Shared};
 use vmlab::toolchain::Artifact;
-use vmlab::{Arch, Cache, Config, Cpu, Error, Exit, Guest};
+use vmlab::{Accel, Arch, Cache, Config, Cpu, Error, Exit, Guest};
 
 const SOON: Duration = Duration::from_secs(30);
 const DRILL: &str = "/bin/vmlab-drill";
 
-/// Has all guests, and if `host` a process of this machine, count together; how far they came, and how far they should have.
+/// Has all guests, and if `host` a process of this machine, count together; how far they came, and how far
+/// they should have.
 fn count(guests: &[&Guest], host: bool, shared: &Shared, how: &[&str]) -> (u64, u64) {
     const ROUNDS: u64 = 2_000_000;
     let peers = guests.len() as u64 + u64::from(host);
@@ -76,6 +78,9 @@ fn runs_programs(cpu: Cpu) {
     // Failures name their reason.
     let error = guest.exec(["/bin/absent"]).unwrap_err();
     assert!(matches!(&error, Error::NotStarted { reason, .. } if reason.contains("No such file")), "{error}");
+    guest.put("/tmp/dynamic", 0o755, "#!/bin/absent\n").unwrap();
+    let error = guest.exec(["/tmp/dynamic"]).unwrap_err().to_string();
+    assert!(error.contains("is it static?"), "{error}");
     let error = guest.run([DRILL, "exit", "3"]).unwrap().success().unwrap_err().to_string();
     assert!(error.contains("exit status 3"), "{error}");
     let error = guest.program([DRILL, "tick", "10"]).limit(Duration::from_millis(300)).run().unwrap_err();
@@ -220,6 +225,39 @@ fn a_panicking_test_leaves_the_logs_and_no_process() {
 }
 
 #[test]
+#[ignore = "boots a guest"]
+fn a_killed_process_takes_its_guest_along() {
+    let mut lab = Command::new(env!("CARGO_BIN_EXE_vmlab"));
+    lab.args(["boot", "x86-64"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut lab = lab.spawn().unwrap();
+    let mut stdin = lab.stdin.take().unwrap();
+    writeln!(stdin, "{DRILL} echo it lives").unwrap();
+    let mut line = String::new();
+    BufReader::new(lab.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "it lives\n");
+
+    let qemus = children(lab.id());
+    assert_eq!(qemus.len(), 1);
+    lab.kill().unwrap();
+    lab.wait().unwrap();
+    let start = Instant::now();
+    while Path::new(&format!("/proc/{}/exe", qemus[0])).exists() {
+        assert!(start.elapsed() < SOON, "QEMU lives");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The children of a process, by their ids.
+fn children(of: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{of}/task")).unwrap();
+    let of_task = |task: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default()
+    };
+    let text: Vec<String> = tasks.map(of_task).collect();
+    text.join(" ").split_whitespace().map(|id| id.parse().unwrap()).collect()
+}
+
+#[test]
 #[ignore = "boots guests"]
 fn two_x86_64_guests_and_the_host_count_exactly() {
     let shared = Shared::new();
@@ -279,4 +317,13 @@ fn vfio_has_the_device() {
         let groups = guest.run([DRILL, "list", "/dev/vfio"]).unwrap().success().unwrap().text();
         assert!(groups.lines().any(|name| name.parse::<u32>().is_ok()), "{cpu}: {groups:?}");
     }
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn an_emulated_processor_has_a_hypervisor_of_its_own() {
+    let config = Config::new(Cpu::X86_64).cpu_model("EPYC,+svm,+npt").accel(Accel::Tcg).modules(["kvm_amd"]);
+    let guest = Guest::boot(config.memory_mib(512)).unwrap();
+    let devices = guest.run([DRILL, "list", "/dev"]).unwrap().success().unwrap().text();
+    assert!(devices.lines().any(|name| name == "kvm"), "{devices}");
 }

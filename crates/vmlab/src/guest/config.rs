@@ -64,7 +64,8 @@ const ALWAYS: [&str; 2] = ["virtio_pci", "virtio_console"];
 const IVSHMEM: (u16, u16) = (0x1af4, 0x1110);
 
 impl Config {
-    /// A guest with two virtual CPUs, 256 MiB of memory, no network and nothing shared, which must be up within a minute.
+    /// A guest with two virtual CPUs, 256 MiB of memory, no network and nothing shared, which must be up
+    /// within a minute.
     pub fn new(cpu: Cpu) -> Self {
         Self {
             name: cpu.name().to_owned(),
@@ -90,8 +91,8 @@ impl Config {
         self
     }
 
-    /// So many virtual CPUs. With one, QEMU is told that more could come: the emulator does without real atomics
-    /// otherwise, and would race with other processes on shared memory.
+    /// So many virtual CPUs. With one, QEMU is told that more could come: the emulator does without real
+    /// atomics otherwise, and would race with other processes on shared memory.
     pub fn cpus(mut self, count: u32) -> Self {
         self.cpus = count;
         self
@@ -109,22 +110,22 @@ impl Config {
         self
     }
 
-    /// An ivshmem device without interrupts: the file `path` is its memory, `bytes` long, a power of two. QEMU creates
-    /// the file if need be.
+    /// An ivshmem device without interrupts: the file `path` is its memory, `bytes` long, a power of two.
+    /// QEMU creates the file if need be.
     pub fn ivshmem_plain(mut self, path: impl Into<PathBuf>, bytes: u64) -> Self {
         self.shared.push(Shared::Plain { path: path.into(), bytes });
         self
     }
 
-    /// An ivshmem device with interrupts: a server that listens on `socket` gives its memory, and `vectors` doorbells for
-    /// each peer.
+    /// An ivshmem device with interrupts: a server that listens on `socket` gives its memory, and `vectors`
+    /// doorbells for each peer.
     pub fn ivshmem_doorbell(mut self, socket: impl Into<PathBuf>, vectors: u32) -> Self {
         self.shared.push(Shared::Doorbell { socket: socket.into(), vectors });
         self
     }
 
-    /// An emulated IOMMU, and the ivshmem devices in the hands of `vfio-pci`: so a program in the guest can have their
-    /// interrupts.
+    /// An emulated IOMMU, and the ivshmem devices in the hands of `vfio-pci`: so a program in the guest can
+    /// have their interrupts.
     pub fn vfio(self) -> Self {
         let (vendor, device) = IVSHMEM;
         self.iommu().modules(["vfio_iommu_type1", "vfio_pci"]).bind(vendor, device, "vfio-pci")

@@ -1,4 +1,5 @@
-//! The host's end of the port: one thread takes what the guest tells, and whoever waits looks at what it makes of it.
+//! The host's end of the port: one thread takes what the guest tells, and whoever waits looks at what it
+//! makes of it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,6 +10,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::wire::{Event, Exit, ProgramId, Request, VERSION, WireError};
+
+/// How long a guest may take to take a request in.
+const SEND_LIMIT: Duration = Duration::from_secs(60);
 
 /// A connection to the server in a guest.
 #[derive(Debug)]
@@ -94,6 +98,8 @@ pub(super) enum InVain {
 
 impl Link {
     pub(super) fn start(stream: UnixStream) -> io::Result<Self> {
+        // A paused guest takes nothing in; whoever sends it more than the sockets hold must not hang.
+        stream.set_write_timeout(Some(SEND_LIMIT))?;
         let shared = Arc::new(Shared::default());
         let mut events = stream.try_clone()?;
         let listener = Arc::clone(&shared);

@@ -32,10 +32,12 @@ use crate::wire::{ProgramId, Request};
 /// How long QEMU's monitor may take for an answer.
 const MONITOR_LIMIT: Duration = Duration::from_secs(20);
 
-/// A running virtual machine. Its QEMU is killed when this is dropped, and when this process ends, however it ends.
+/// A running virtual machine. Its QEMU is killed when this is dropped, and when this process ends, however it
+/// ends.
 ///
-/// Its logs (console, QEMU's own words, all that was said to the monitor) are in a directory that vanishes with it, unless the
-/// thread panics or `CROSSLOCK_LAB_KEEP` is set: then the directory stays, and its path is printed.
+/// Its logs (console, QEMU's own words, all that was said to the monitor) are in a directory that vanishes
+/// with it, unless the thread panics or `CROSSLOCK_LAB_KEEP` is set: then the directory stays, and its path
+/// is printed.
 #[derive(Debug)]
 pub struct Guest {
     inner: Arc<Inner>,
@@ -57,8 +59,8 @@ impl Guest {
     /// Boots a guest, and waits until programs can be started in it.
     ///
     /// # Errors
-    /// Something that [`setup`](crate::setup::run) provides is missing, QEMU refuses the configuration, or the guest is
-    /// not up in time. Where QEMU was started, its logs are kept, and the error says where.
+    /// Something that [`setup`](crate::setup::run) provides is missing, QEMU refuses the configuration, or
+    /// the guest is not up in time. Where QEMU was started, its logs are kept, and the error says where.
     pub fn boot(config: Config) -> Result<Self> {
         Self::attempt(&config).map_err(|(error, logs)| match logs {
             Some(logs) => with_logs(error, &logs),
@@ -191,7 +193,8 @@ impl Guest {
     /// Runs a program to its end, for a minute at most.
     ///
     /// # Errors
-    /// As [`exec`](Self::exec); the program does not end in time. How it ended is no error, but see [`Output::success`].
+    /// As [`exec`](Self::exec); the program does not end in time. How it ended is no error, but see
+    /// [`Output::success`].
     pub fn run(&self, argv: impl IntoIterator<Item = impl Into<String>>) -> Result<Output> {
         self.program(argv).run()
     }
@@ -275,7 +278,8 @@ impl Guest {
         }
     }
 
-    /// Kills QEMU with SIGKILL: to the others, the guest is gone from one instruction to the next. Does not wait.
+    /// Kills QEMU with SIGKILL: to the others, the guest is gone from one instruction to the next. Does not
+    /// wait.
     pub fn kill(&self) {
         self.inner.process.kill();
     }

@@ -69,8 +69,8 @@ impl Drop for Process {
     }
 }
 
-/// Starts `command` from a thread that lives as long as this process: what the kernel calls the death of the parent is that of the
-/// thread that forked.
+/// Starts `command` from a thread that lives as long as this process: what the kernel calls the death of the
+/// parent is that of the thread that forked.
 fn spawn(command: Command) -> io::Result<Child> {
     type Order = (Command, Sender<io::Result<Child>>);
     static NURSERY: OnceLock<Mutex<Sender<Order>>> = OnceLock::new();

@@ -154,8 +154,8 @@ impl Program {
         self.look(limit, "end", |program| program.exit)
     }
 
-    /// Waits for its end and for the end of its output, which comes when all processes that have its standard output and error
-    /// have closed them.
+    /// Waits for its end and for the end of its output, which comes when all processes that have its standard
+    /// output and error have closed them.
     ///
     /// # Errors
     /// They do not end within `limit`, or the guest does.
@@ -167,7 +167,8 @@ impl Program {
         Ok(Output { exit, stdout, stderr, guest: self.guest.name.clone(), program: self.line.clone() })
     }
 
-    /// The next line of its standard output, without its end; `None` after the last. Bytes that are not UTF-8 are replaced.
+    /// The next line of its standard output, without its end; `None` after the last. Bytes that are not UTF-8
+    /// are replaced.
     ///
     /// # Errors
     /// None comes within `limit`, or the guest is gone.
@@ -203,7 +204,8 @@ impl Program {
         }
     }
 
-    /// Writes to its standard input. This does not wait for the program to read: the guest keeps what is not read yet.
+    /// Writes to its standard input. This does not wait for the program to read: the guest keeps what is not
+    /// read yet.
     ///
     /// # Errors
     /// The guest is gone.

@@ -1,7 +1,7 @@
 //! Debian's archive as each architecture sees it, without a trace on this machine's own package system.
 //!
-//! apt is given directories of its own and the architecture, and takes its sources and keys from the machine. So it needs no
-//! root, and no foreign architecture has to be enabled.
+//! apt is given directories of its own and the architecture, and takes its sources and keys from the machine.
+//! So it needs no root, and no foreign architecture has to be enabled.
 
 use std::collections::HashMap;
 use std::fs;

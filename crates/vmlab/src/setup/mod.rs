@@ -14,12 +14,12 @@ use crate::external;
 use crate::kernel::Kernel;
 use crate::toolchain;
 
-/// Installs the packages that are missing, and fills the cache: a kernel of each architecture and, unless the installed
-/// compiler builds for aarch64, one that does.
+/// Installs the packages that are missing, and fills the cache: a kernel of each architecture and, unless the
+/// installed compiler builds for aarch64, one that does.
 ///
 /// # Errors
-/// Packages are missing and this user may not install them; the archive cannot be reached or lacks something; the cache
-/// cannot be written.
+/// Packages are missing and this user may not install them; the archive cannot be reached or lacks something;
+/// the cache cannot be written.
 pub fn run(cache: &Cache) -> Result<()> {
     packages::install()?;
     let mut archives = Archives::new()?;
@@ -36,7 +36,8 @@ pub fn run(cache: &Cache) -> Result<()> {
     Ok(())
 }
 
-/// The kernel that Debian's cloud images of this architecture have; its package has a new name with each version.
+/// The kernel that Debian's cloud images of this architecture have; its package has a new name with each
+/// version.
 fn kernel(archives: &mut Archives, arch: Arch, root: &Path) -> Result<()> {
     let apt = archives.of(arch)?;
     let meta = format!("linux-image-cloud-{}", arch.debian());
@@ -55,15 +56,21 @@ fn kernel(archives: &mut Archives, arch: Arch, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A compiler that runs here, with the standard library of `arch`: Debian's, of the version that follows Firefox.
+/// A compiler that runs here, with the standard library of `arch`: Debian's, of the version that follows
+/// Firefox.
 fn rust(archives: &mut Archives, arch: Arch, root: &Path) -> Result<()> {
     let host = Arch::HOST.ok_or_else(|| Error::NotFound {
         what: "compiler".into(),
         source_name: "Debian's archive".into(),
         text: format!("nothing for {}", std::env::consts::ARCH),
     })?;
-    let own =
-        |name: &str| ["rustc-web", "libstd-rust-web", "libllvm"].iter().any(|start| name.starts_with(start));
+    // Its libraries come along, but those that all programs here have anyway; linker and C library are the
+    // machine's own.
+    let own = |name: &str| {
+        let library =
+            name.starts_with("lib") && !name.ends_with("-dev") && !["libc6", "libgcc-s1"].contains(&name);
+        library || name.starts_with("libstd-rust-web")
+    };
     let native = archives.of(host)?.closure("rustc-web", own)?;
     archives.of(host)?.unpack(&native, root)?;
     archives.of(arch)?.unpack(&["libstd-rust-web-dev".into()], root)

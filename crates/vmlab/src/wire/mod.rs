@@ -4,8 +4,8 @@
 //! frame     u32 length of what follows | u8 kind | u32 program | payload          all little-endian
 //! ```
 //!
-//! The host numbers the programs; many run at once, and their frames interleave. The guest speaks first, once, with
-//! [`Event::Hello`]. Neither side trusts the other's lengths.
+//! The host numbers the programs; many run at once, and their frames interleave. The guest speaks first,
+//! once, with [`Event::Hello`]. Neither side trusts the other's lengths.
 
 mod event;
 mod frame;

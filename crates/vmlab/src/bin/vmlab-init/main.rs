@@ -1,8 +1,8 @@
 //! The first process of a guest.
 //!
-//! As process 1 it [makes the machine ready](machine), starts itself again as `serve`, and reaps orphans for ever;
-//! when the server ends, so does the machine. `serve` [runs programs](server) for the host. `put` and `get` are
-//! programs like any other, for files.
+//! As process 1 it [makes the machine ready](machine), starts itself again as `serve`, and reaps orphans for
+//! ever; when the server ends, so does the machine. `serve` [runs programs](server) for the host. `put` and
+//! `get` are programs like any other, for files.
 
 mod file;
 mod machine;

@@ -1,16 +1,17 @@
 //! Runs programs for the host.
 //!
-//! One thread reads what the host asks. Each program has four of its own: to feed its input, so that one that does
-//! not read holds up nobody else; for each of its outputs; and to wait for its end.
+//! One thread reads what the host asks. Each program has four of its own: to feed its input, so that one that
+//! does not read holds up nobody else; for each of its outputs; and to wait for its end.
 
 use std::collections::HashMap;
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -86,7 +87,8 @@ impl Program {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .spawn()?;
+            .spawn()
+            .map_err(|error| reason(&error, &text(path)))?;
         let process = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         host.tell(id, &Event::Started(child.id()))?;
         let (sender, receiver) = channel();
@@ -115,6 +117,16 @@ impl Program {
             let _ = rustix::process::pidfd_send_signal(&self.process, signal);
         }
     }
+}
+
+/// The kernel says of a program and of the loader that it asks for the same: not found.
+fn reason(error: &io::Error, path: &OsStr) -> String {
+    let hint = if error.kind() == ErrorKind::NotFound && Path::new(path).exists() {
+        "; the file is there, so it must be its loader: is it static?"
+    } else {
+        ""
+    };
+    format!("{error}{hint}")
 }
 
 /// Passes input on until it ends, or the program reads no more.
