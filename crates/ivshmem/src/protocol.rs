@@ -309,6 +309,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn numbers_survive_the_wire(value in any::<i64>()) {
             prop_assert_eq!(decode(encode(value)), value);

@@ -138,14 +138,17 @@ fn noted_then_told_then_rung() {
     let mut observer = Watchful { survivor, died: Vec::new() };
     observer.survivor.update().unwrap();
 
-    // All at once: one turn, one ring.
+    // All at once; but a process that another test is starting may hold some of them for a moment longer.
     drop(others);
-    assert!(server.turn(&mut observer, Some(LONG)).unwrap().is_continue());
+    let mut told = 0;
+    while told < ids.len() {
+        assert!(server.turn(&mut observer, Some(LONG)).unwrap().is_continue());
+        told += observer.survivor.update().unwrap().len();
+        assert_eq!(told, observer.died.len());
+        assert!(observer.survivor.wait(V0, Some(Duration::ZERO)).unwrap());
+    }
     observer.died.sort_unstable();
     assert_eq!(observer.died, ids);
-    let changes = observer.survivor.update().unwrap();
-    assert_eq!(changes.len(), ids.len());
-    assert!(observer.survivor.wait(V0, Some(Duration::ZERO)).unwrap());
     assert_eq!(server.peers().clients().count(), 1);
 }
 

@@ -126,6 +126,30 @@ fn who_closes_in_the_middle_of_the_handshake_is_forgotten() {
 }
 
 #[test]
+fn nobody_is_told_of_one_who_has_gone_before_he_was_let_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("socket");
+    let mut server = ServerOptions::new().bind(&socket, memory(4096)).unwrap();
+    let mut record = support::Record::default();
+    let mut turn =
+        || assert!(server.turn(&mut record, Some(Duration::from_millis(20))).unwrap().is_continue());
+    let stays = Raw::connect(&socket);
+    turn();
+    for _ in 0..7 {
+        stays.hear().unwrap();
+    }
+    for _ in 0..3 {
+        drop(Raw::connect(&socket));
+        turn();
+    }
+    turn();
+    fcntl_setfl(&stays, OFlags::NONBLOCK).unwrap();
+    let heard = rustix::io::read(&stays, &mut [0u8; 8]);
+    assert_eq!(heard, Err(rustix::io::Errno::AGAIN));
+    assert_eq!(record.count(Told::Left(2, Departure::HungUp)), 1, "but the observer is");
+}
+
+#[test]
 fn bytes_and_descriptors_from_a_client_are_not_looked_at() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("socket");
@@ -141,9 +165,14 @@ fn bytes_and_descriptors_from_a_client_are_not_looked_at() {
     }
     assert!(sent > 0);
     println!("the kernel kept {sent} bytes of a talker");
-    let (pause, start) = (Duration::from_millis(100), Instant::now());
+    let pause = Duration::from_millis(100);
+    let start = Instant::now();
     turn(pause);
     assert!(start.elapsed() >= pause, "the server was woken by what it does not read");
+    rustix::net::shutdown(&talker, Shutdown::Write).unwrap();
+    let start = Instant::now();
+    turn(pause);
+    assert!(start.elapsed() >= pause, "the server was woken by half an end");
     drop(talker);
     turn(LONG);
     assert_eq!(server.peers().clients().count(), 0);

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -119,7 +119,35 @@ fn permissions_are_those_asked_for() {
         assert_eq!(mode(), asked, "{asked:o}");
         drop(server);
     }
-    assert!(std::fs::metadata(directory.path()).unwrap().nlink() > 0);
+}
+
+#[test]
+fn it_is_at_no_time_more_open_than_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    // So that nothing but the server closes it.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let binding = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            binding.wait();
+            let end = std::time::Instant::now() + std::time::Duration::from_millis(300);
+            let mut seen = std::collections::BTreeMap::new();
+            while std::time::Instant::now() < end {
+                if let Ok(found) = std::fs::symlink_metadata(&path) {
+                    *seen.entry(found.permissions().mode() & 0o777).or_insert(0) += 1;
+                }
+            }
+            seen
+        });
+        binding.wait();
+        while !watching.is_finished() {
+            drop(bind(&path).unwrap());
+        }
+        let seen = watching.join().unwrap();
+        println!("modes seen, in decimal: {seen:?}");
+        assert!(seen.keys().eq([&0o600]), "in decimal: {seen:?}");
+    });
 }
 
 #[test]
