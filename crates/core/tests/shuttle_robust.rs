@@ -122,6 +122,18 @@ struct Watched(Guarded);
 
 static SEEN: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
 
+/// All that the owner word and the attention word can say.
+const WORDS: [&str; 8] = [
+    "Free(",
+    "Held(",
+    "Reserved(",
+    "attention: None",
+    "wish: Kick,",
+    "wish: Kicked,",
+    "wish: Reserve,",
+    "wish: ReserveAndKick,",
+];
+
 impl Visited for Watched {
     /// `None`: looks on.
     type How = Option<How>;
@@ -134,16 +146,7 @@ impl Visited for Watched {
         let Some(how) = how else {
             for _ in 0..40 {
                 let said = format!("{:?}", self.0.lock);
-                let words = [
-                    "Free(",
-                    "Held(",
-                    "Reserved(",
-                    "attention: None",
-                    "wish: Kick",
-                    "wish: Reserve,",
-                    "wish: ReserveAndKick",
-                ];
-                SEEN.lock().unwrap().extend(words.into_iter().filter(|word| said.contains(word)));
+                SEEN.lock().unwrap().extend(WORDS.into_iter().filter(|word| said.contains(word)));
                 model::thread::yield_now();
             }
             return;
@@ -163,16 +166,7 @@ impl Visited for Watched {
 #[test]
 fn all_that_the_words_can_say_is_seen() {
     check::<Watched>(&[None, Some(How::Wait), Some(How::Wait), Some(How::GiveUp)]);
-    let expected = [
-        "Free(",
-        "Held(",
-        "Reserved(",
-        "attention: None",
-        "wish: Kick",
-        "wish: Reserve,",
-        "wish: ReserveAndKick",
-    ];
-    assert_eq!(*SEEN.lock().unwrap(), BTreeSet::from(expected));
+    assert_eq!(*SEEN.lock().unwrap(), BTreeSet::from(WORDS));
 }
 
 #[test]

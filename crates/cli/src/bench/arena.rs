@@ -15,7 +15,6 @@ use hdrhistogram::Histogram;
 use rustix::thread::futex;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::contended::Load;
 use super::contestant::{Contestant, Line};
 use super::place::Trial;
 use super::probe::Probe;
@@ -40,6 +39,22 @@ const WARMING_UP: u32 = 1;
 const COUNTING: u32 = 2;
 /// The workers are to end.
 const OVER: u32 = 3;
+
+/// What the workers do, and how many they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
+pub(super) struct Load {
+    #[arg(long)]
+    pub(super) workers: usize,
+    /// Steps of the shared generator in the critical section.
+    #[arg(long)]
+    pub(super) steps_inside: u32,
+    /// Pauses in the critical section.
+    #[arg(long)]
+    pub(super) pauses_inside: u32,
+    /// Steps of a worker's own generator between two critical sections, at random up to this many.
+    #[arg(long)]
+    pub(super) max_steps_outside: u32,
+}
 
 /// What the workers share.
 #[repr(C)]

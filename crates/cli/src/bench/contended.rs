@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::arena::{Arena, Worker, work};
+use super::arena::{Arena, Load, Worker, work};
 use super::contestant::Contestant;
 use super::figure::{
     ACQUIRE_MAX_NS, ACQUIRE_P50_NS, ACQUIRE_P99_NS, ACQUIRE_P999_NS, CPU_NS_PER_OP, JAIN, MAX_BY_MIN,
@@ -19,22 +19,6 @@ use super::figure::{
 use super::place::{Place, Trial};
 use super::probe::{Counting, Probe, Timing, histogram};
 use crate::stats::{jain, max_by_min};
-
-/// What the workers do, and how many they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
-pub(super) struct Load {
-    #[arg(long)]
-    pub(super) workers: usize,
-    /// Steps of the shared generator in the critical section.
-    #[arg(long)]
-    pub(super) steps_inside: u32,
-    /// Pauses in the critical section.
-    #[arg(long)]
-    pub(super) pauses_inside: u32,
-    /// Steps of a worker's own generator between two critical sections, at random up to this many.
-    #[arg(long)]
-    pub(super) max_steps_outside: u32,
-}
 
 /// What all workers did.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::contended::Load;
+use super::arena::Load;
 use super::figure::{CONTENDED, Figure, UNCONTENDED};
 use super::roster::Competitor;
 use super::uncontended::COLD_LOCKS;

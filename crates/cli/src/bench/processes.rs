@@ -11,8 +11,8 @@ use crosslock::{Mutex, Segment};
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2Serializer};
 use serde::{Deserialize, Serialize};
 
-use super::arena::{Arena, Worker, work};
-use super::contended::{Load, Pass, sample};
+use super::arena::{Arena, Load, Worker, work};
+use super::contended::{Pass, sample};
 use super::contestant::Shareable;
 use super::figure::Sample;
 use super::place::Trial;

@@ -8,7 +8,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use crosslock::{Options, Release, SegmentContext, ThreadContext};
 use crosslock_core::RawLock;
 
-use super::contended::{self, Load};
+use super::arena::Load;
+use super::contended;
 use super::contestant::{Bare, Contestant, Data, Floor, Guarding, Robust};
 use super::figure::Sample;
 use super::place::{Place, Trial};

@@ -6,7 +6,7 @@ use core::time::Duration;
 use crosslock::crosslock_core::{LockType, Name, Ownership, RawRobust};
 use crosslock::{LockInfo, LockWords, ObjectInfo};
 
-use super::inspect::{Found, spin_state};
+use super::found::{Found, spin_state};
 use super::people::{who, who_lives};
 use super::time::span;
 use super::{human, robust};

@@ -3,9 +3,9 @@
 use core::time::Duration;
 
 use anyhow::bail;
-use crosslock::{Liveness, LockInfo, ObjectInfo, Participant, Segment};
+use crosslock::{Liveness, ObjectInfo, Participant, Segment};
 
-use super::spin::{State, last_waiter};
+use super::found::{Found, liveness, spin_state, uuid};
 use super::{detail, human, json, print, robust, table};
 use crate::duration::parse_duration;
 use crate::exit::Verdict;
@@ -26,29 +26,6 @@ pub(crate) struct InspectArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-}
-
-/// What there was when somebody looked.
-pub(super) struct Found<'a> {
-    pub(super) name: &'a str,
-    pub(super) long: Duration,
-    pub(super) segment: Segment,
-    pub(super) participants: Vec<Participant>,
-    pub(super) objects: Vec<ObjectInfo>,
-    pub(super) locks: Vec<LockInfo>,
-}
-
-impl Found<'_> {
-    /// The robust lock that the object is, if it is one.
-    pub(super) fn lock(&self, object: &ObjectInfo) -> Option<&LockInfo> {
-        self.locks.iter().find(|lock| lock.object.offset == object.offset)
-    }
-
-    /// The last waiter of a spin lock, where it says so.
-    pub(super) fn last_waiter(&self, object: &ObjectInfo) -> Option<&Participant> {
-        let cpu = last_waiter(object)?;
-        self.participants.iter().find(|participant| participant.slot == cpu)
-    }
 }
 
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<Verdict> {
@@ -75,18 +52,6 @@ fn find<'a>(found: &'a Found<'_>, name: &str) -> anyhow::Result<&'a ObjectInfo> 
     let names: Vec<_> = found.objects.iter().take(20).map(|object| object.name.as_str()).collect();
     let more = if found.objects.len() > names.len() { ", ..." } else { "" };
     bail!("{} has no object {name:?}; it has {}{more}", found.name, names.join(", "));
-}
-
-pub(super) fn liveness(participant: &Participant) -> &'static str {
-    match participant.liveness {
-        Liveness::Alive => "alive",
-        Liveness::Dead => "dead",
-        Liveness::Wedged => "dead in a queue",
-    }
-}
-
-pub(super) fn uuid(segment: &Segment) -> String {
-    segment.uuid().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn print_for_people(found: &Found<'_>) -> anyhow::Result<()> {
@@ -138,15 +103,6 @@ fn print_objects(found: &Found<'_>) -> anyhow::Result<()> {
     }
     print(format_args!("\n{}", table::show(&rows)))?;
     Ok(())
-}
-
-/// What a spin lock says, its last waiter named.
-pub(super) fn spin_state(found: &Found<'_>, object: &ObjectInfo) -> Option<String> {
-    let state = State::of(object)?.to_string();
-    Some(match found.last_waiter(object) {
-        Some(Participant { pid, tid, .. }) => format!("{state}; last waiter pid {pid} tid {tid}"),
-        None => state,
-    })
 }
 
 fn print_participants(participants: &[Participant]) -> anyhow::Result<()> {

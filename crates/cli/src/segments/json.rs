@@ -6,7 +6,7 @@ use crosslock::crosslock_core::Event;
 use crosslock::{LockInfo, LockWords, ObjectInfo, Participant, Party};
 use serde_json::{Map, Value, json};
 
-use super::inspect::{Found, liveness, uuid};
+use super::found::{Found, liveness, uuid};
 use super::people::is_elsewhere;
 use super::robust;
 use super::spin::State;

@@ -1,6 +1,7 @@
 //! `crosslock create | ls | inspect | repair | unlock | rm`: segments and what is in them.
 
 mod detail;
+mod found;
 mod inspect;
 pub(crate) mod json;
 pub(crate) mod people;

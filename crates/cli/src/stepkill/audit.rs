@@ -11,8 +11,7 @@ use crosslock_core::primitive::Ordering;
 
 use super::crew::Crew;
 use super::lock::{CrashLock, NAME, Section};
-use super::stage::PARTICIPANTS;
-use super::victim::{OBJECT, SEGMENT, options};
+use super::victim::{OBJECT, PARTICIPANTS, SEGMENT, options};
 
 /// What is wrong.
 #[derive(Clone, Debug, Default)]

@@ -21,8 +21,6 @@ use super::tracer::Moment;
 use super::victim::{OBJECT, options};
 use crate::child;
 
-/// Slots of the segment.
-pub(super) const PARTICIPANTS: u32 = 16;
 /// How long the others may take to finish their work when the victim is dead.
 const BOUND: Duration = Duration::from_secs(5);
 /// The same where they are expected not to.

@@ -22,6 +22,9 @@ const SHORT_PATIENCE: Duration = Duration::from_micros(200);
 /// Long enough to fall asleep, be it step by step.
 const LONG_PATIENCE: Duration = Duration::from_millis(200);
 
+/// Slots of the segment.
+pub(super) const PARTICIPANTS: u32 = 16;
+
 /// Name of the object that a victim creates.
 pub(super) const OBJECT: &str = "made by the victim";
 /// Name of the segment that a victim creates.
@@ -131,7 +134,7 @@ fn run<L: CrashLock>(args: &VictimArgs, segment: Segment) -> anyhow::Result<()> 
 
 /// What segments are like, here.
 pub(super) fn options() -> Options {
-    Options::new().participants(super::stage::PARTICIPANTS).objects(8).heap_size(1 << 12)
+    Options::new().participants(PARTICIPANTS).objects(8).heap_size(1 << 12)
 }
 
 fn take<L: CrashLock>(lock: &L) -> anyhow::Result<L::Guard<'_>> {
