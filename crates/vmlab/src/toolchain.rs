@@ -20,6 +20,7 @@ pub struct Artifact {
     name: String,
     default_features: bool,
     features: Vec<String>,
+    stripped: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,7 +33,7 @@ enum Kind {
 impl Artifact {
     fn new(package: impl Into<String>, kind: Kind, name: impl Into<String>) -> Self {
         let (package, name) = (package.into(), name.into());
-        Self { package, kind, name, default_features: true, features: Vec::new() }
+        Self { package, kind, name, default_features: true, features: Vec::new(), stripped: false }
     }
 
     /// A binary of a package.
@@ -67,6 +68,13 @@ impl Artifact {
         self
     }
 
+    /// Without what debuggers and backtraces want, and so a quarter as large.
+    #[must_use]
+    pub fn stripped(mut self) -> Self {
+        self.stripped = true;
+        self
+    }
+
     /// Builds it for `arch`, optimised, and gives its file. Asked again, this process does not look again.
     ///
     /// # Errors
@@ -98,6 +106,9 @@ impl Artifact {
             "--message-format",
             "json-render-diagnostics",
         ]);
+        if self.stripped {
+            command.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+        }
         if !self.default_features {
             command.arg("--no-default-features");
         }

@@ -229,7 +229,9 @@ fn a_panicking_test_leaves_the_logs_and_no_process() {
 fn a_killed_process_takes_its_guest_along() {
     let mut lab = Command::new(env!("CARGO_BIN_EXE_vmlab"));
     lab.args(["boot", "x86-64"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut lab = lab.spawn().unwrap();
+    // It will not come to removing its logs.
+    let logs = tempfile::tempdir().unwrap();
+    let mut lab = lab.env("TMPDIR", logs.path()).spawn().unwrap();
     let mut stdin = lab.stdin.take().unwrap();
     writeln!(stdin, "{DRILL} echo it lives").unwrap();
     let mut line = String::new();

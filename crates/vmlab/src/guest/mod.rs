@@ -96,7 +96,7 @@ impl Guest {
         let accel = config.accel.map_or_else(|| Accel::best(arch), Ok).map_err(before)?;
         let cache = Cache::new().map_err(before)?;
         let kernel = Kernel::cached(&cache, arch).map_err(before)?;
-        let own = |name| Artifact::bin("vmlab", name).no_default_features().build(&cache, arch);
+        let own = |name| Artifact::bin("vmlab", name).no_default_features().stripped().build(&cache, arch);
         let (init, drill) = (own("vmlab-init").map_err(before)?, own("vmlab-drill").map_err(before)?);
         let modules = kernel.modules(&config.all_modules()).map_err(before)?;
         let image = config.image(&init, &drill, &modules).map_err(before)?;
