@@ -136,7 +136,11 @@ fn noted_then_told_then_rung() {
     let others: Vec<_> = (0..5).map(|_| join()).collect();
     let ids: Vec<_> = others.iter().map(Client::id).collect();
     let mut observer = Watchful { survivor, died: Vec::new() };
-    observer.survivor.update().unwrap();
+    // Of whom it has not heard it would not be told that he left.
+    while observer.survivor.peers().count() < ids.len() + 1 {
+        observer.survivor.update().unwrap();
+        assert!(server.turn(&mut (), Some(Duration::from_millis(1))).unwrap().is_continue());
+    }
 
     // All at once; but a process that another test is starting may hold some of them for a moment longer.
     drop(others);
