@@ -12,6 +12,8 @@ mod progress;
 mod segments;
 mod serve;
 mod stats;
+/// Steps by the x86-64 debugger interface.
+#[cfg(target_arch = "x86_64")]
 mod stepkill;
 mod top;
 mod torture;
@@ -38,6 +40,7 @@ enum Command {
     Bench(bench::Args),
     Torture(torture::Args),
     Pingpong(pingpong::Args),
+    #[cfg(target_arch = "x86_64")]
     Stepkill(stepkill::Args),
     Create(segments::CreateArgs),
     Ls(segments::LsArgs),
@@ -53,6 +56,7 @@ enum Command {
     TortureWorker(torture::WorkerArgs),
     #[command(hide = true)]
     PingpongReader(pingpong::ReaderArgs),
+    #[cfg(target_arch = "x86_64")]
     #[command(hide = true)]
     StepkillVictim(stepkill::VictimArgs),
 }
@@ -63,6 +67,7 @@ impl Command {
             Self::Bench(args) => bench::run(&args),
             Self::Torture(args) => torture::run(&args),
             Self::Pingpong(args) => pingpong::run(&args),
+            #[cfg(target_arch = "x86_64")]
             Self::Stepkill(args) => stepkill::run(&args),
             Self::Create(args) => segments::create(&args),
             Self::Ls(args) => segments::ls(&args),
@@ -75,6 +80,7 @@ impl Command {
             Self::BenchWorker(args) => bench::run_worker(&args),
             Self::TortureWorker(args) => torture::run_worker(&args),
             Self::PingpongReader(args) => pingpong::run_reader(&args),
+            #[cfg(target_arch = "x86_64")]
             Self::StepkillVictim(args) => stepkill::run_victim(&args),
         }
     }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::Context as _;
-use crosslock::{Doorbell, Options, Segment};
+use crosslock::{Options, Segment};
 use crosslock_core::primitive::{AtomicU32, Ordering};
 use crosslock_ivshmem::{Client, ClientOptions, Departure, Error as IvshmemError, Observer, PeerId, Peers, Refusal};
 use crosslock_ivshmem::{Server, ServerOptions, Vector};
@@ -92,7 +92,7 @@ impl Observer for Keeper<'_> {
 /// Rings as a client of this very server: from any thread.
 struct Bells(Mutex<Client>);
 
-impl Doorbell for Bells {
+impl Bells {
     fn ring(&self, peer: u16) {
         let mut client = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let peer = PeerId::new(peer);
@@ -168,7 +168,8 @@ fn answer(
 /// Stands for the host.
 fn stand(args: &Args, segment: &Segment, over: &AtomicU32) -> anyhow::Result<()> {
     let client = ClientOptions::new().vectors(args.vectors).connect(&args.socket).context("cannot join its own server")?;
-    segment.set_doorbell(PeerId::SERVER.get(), Box::new(Bells(Mutex::new(client))))?;
+    let bells = Bells(Mutex::new(client));
+    segment.set_doorbell(PeerId::SERVER.get(), move |peer| bells.ring(peer))?;
     let agent = segment.stand_for_domain()?;
     while over.load(Ordering::Relaxed) == 0 {
         agent.watch(ATTENTION_SPAN);

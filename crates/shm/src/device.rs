@@ -3,7 +3,7 @@
 //! The header is read through the mapping, as nothing else can be read from a device's memory. It may lie in a larger memory: those
 //! of devices have sizes that are powers of two.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use crosslock_core::primitive::{AtomicU64, Ordering};
@@ -32,12 +32,20 @@ impl Options {
         let label: Box<str> = path.to_string_lossy().into();
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY;
         let device = rustix::fs::open(path, flags, Mode::empty()).map_err(Error::io(&label, "open it"))?;
-        let size = fstat(&device).map_err(Error::io(&label, "look at it"))?.st_size.unsigned_abs();
+        self.open_device_fd(device.as_fd(), &label, domain)
+    }
+
+    /// The same for a descriptor that somebody else has opened; errors call it `label`.
+    ///
+    /// # Errors
+    /// As [`Options::open_device`].
+    pub fn open_device_fd(&self, device: BorrowedFd<'_>, label: &str, domain: DomainId) -> Result<Segment> {
+        let label: Box<str> = label.into();
+        let size = fstat(device).map_err(Error::io(&label, "look at it"))?.st_size.unsigned_abs();
         let needed = size_of::<Header>() as u64;
         let mapped = usize::try_from(size).ok().filter(|_| size >= needed);
         let mapped = mapped.ok_or(Error::Truncated { segment: label.clone(), size, needed })?;
-        let mapping =
-            Mapping::new(device.as_fd(), mapped, true).map_err(Error::io(&label, "map it into memory"))?;
+        let mapping = Mapping::new(device, mapped, true).map_err(Error::io(&label, "map it into memory"))?;
         let geometry = read_header(&mapping).check_in(&label, size)?;
         let number = find_domain(&mapping, &geometry, domain).ok_or_else(|| Error::NoSuchDomain {
             segment: label.clone(),
@@ -45,7 +53,8 @@ impl Options {
             domains: geometry.domains,
         })?;
         let home = domain_home(self.meeting_place(), &geometry.uuid, number);
-        let Opened { file, home, is_new } = Home::open_or_create(&home, geometry.slots / geometry.domains)?;
+        let slots = geometry.slots / geometry.domains;
+        let Opened { file, home, is_new } = Home::open_or_create(&home, slots, self.home_mode())?;
         let segment = Segment::new(label, geometry, mapping, file, true, number, Some(home));
         if is_new {
             segment.inner().settle();

@@ -133,11 +133,8 @@ pub(crate) fn domain_home(directory: &Path, uuid: &[u8; 16], domain: usize) -> P
     directory.join(format!("crosslock-{uuid}-{domain}"))
 }
 
-/// How the threads of one domain make themselves heard in another.
-pub trait Doorbell: Send + Sync {
-    /// Rings the ivshmem peer of that number; does nothing where there is none any more.
-    fn ring(&self, peer: u16);
-}
+/// How the threads of one domain make themselves heard in another: rings the ivshmem peer of that number.
+pub(crate) type Doorbell = dyn Fn(u16) + Send + Sync;
 
 impl SegmentContext {
     pub(crate) fn domain_table(&self) -> &[DomainRecord] {
@@ -245,7 +242,7 @@ impl SegmentContext {
             return;
         };
         if let Ok(peer) = u16::try_from(record.peer.load(Ordering::Relaxed)) {
-            doorbell.ring(peer);
+            doorbell(peer);
         }
     }
 }

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use crosslock_core::primitive::AtomicU32;
-use rustix::fs::{AtFlags, CWD, Mode as FileMode, OFlags, fstat, ftruncate, linkat};
+use rustix::fs::{AtFlags, CWD, Mode as FileMode, OFlags, fchmod, fstat, ftruncate, linkat};
 use rustix::io::Errno;
 use rustix::param::page_size;
 
@@ -41,7 +41,7 @@ pub(crate) struct Opened {
 
 impl Home {
     /// Opens the home of a domain of `slots` slots, or creates it.
-    pub(crate) fn open_or_create(path: &Path, slots: usize) -> Result<Opened> {
+    pub(crate) fn open_or_create(path: &Path, slots: usize, mode: u32) -> Result<Opened> {
         let label = path.to_string_lossy();
         let size = (1 + slots) * page_size();
         loop {
@@ -50,7 +50,7 @@ impl Home {
                 opened => return opened,
             }
             // Who is a moment later finds the file of who was faster.
-            if let Some(created) = Self::create(&label, path, size)? {
+            if let Some(created) = Self::create(&label, path, size, mode)? {
                 return Ok(created);
             }
         }
@@ -72,11 +72,13 @@ impl Home {
     }
 
     /// `None` where another was faster.
-    fn create(label: &str, path: &Path, size: usize) -> Result<Option<Opened>> {
+    fn create(label: &str, path: &Path, size: usize, mode: u32) -> Result<Option<Opened>> {
         let directory = path.parent().unwrap_or(Path::new("."));
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let open = || rustix::fs::open(directory, flags, FileMode::RUSR | FileMode::WUSR);
+        let open = || rustix::fs::open(directory, flags, FileMode::from_raw_mode(mode));
         let file = Description::track(InChild::Attach, open).map_err(Error::io(label, "create it"))?;
+        // The mode that was asked for, not what the umask left of it.
+        fchmod(&file, FileMode::from_raw_mode(mode)).map_err(Error::io(label, "set its mode"))?;
         ftruncate(&file, size as u64).map_err(Error::io(label, "set its size"))?;
         // Before anybody else can see the file.
         Lease::Registry.lock(file.as_fd(), Mode::Exclusive, label)?;

@@ -65,7 +65,7 @@ pub use barrier::Release;
 pub use contents::Contents;
 pub use crosslock_core;
 pub use directory::{Kind, ObjectType};
-pub use domain::{DomainId, DomainInfo, Doorbell};
+pub use domain::{DomainId, DomainInfo};
 pub use error::{Error, Result};
 pub use inspect::{Identity, Liveness, ObjectInfo, Participant};
 pub use lock_api;

@@ -110,6 +110,11 @@ impl Options {
         self
     }
 
+    /// The permissions of a domain's home.
+    pub(crate) fn home_mode(&self) -> u32 {
+        self.mode
+    }
+
     pub(crate) fn meeting_place(&self) -> &Path {
         &self.directory
     }

@@ -50,7 +50,7 @@ pub struct SegmentContext {
     domain: usize,
     /// What of it does not lie in the segment.
     home: Option<Home>,
-    doorbell: OnceLock<Box<dyn Doorbell>>,
+    doorbell: OnceLock<Box<Doorbell>>,
     /// For each slot the [`generation`] in which this process registered it, or 0.
     own: Arc<[AtomicU32]>,
     weak: Weak<Self>,
@@ -105,14 +105,15 @@ impl Segment {
         }))
     }
 
-    /// How this process rings other domains, and the number by which they ring this one. Without a doorbell they
-    /// look by themselves. Only the first one counts.
+    /// How this process rings other domains, and the number by which they ring this one. `ring` is called by any thread
+    /// that has somebody woken; a peer that is gone is none of its errors. What it owns lives as long as the memory is mapped.
+    /// Only the first one counts. Processes without one have their domain's agent ring.
     ///
     /// # Errors
     /// [`Error::ReadOnly`].
-    pub fn set_doorbell(&self, peer: u16, doorbell: Box<dyn Doorbell>) -> Result<()> {
+    pub fn set_doorbell(&self, peer: u16, ring: impl Fn(u16) + Send + Sync + 'static) -> Result<()> {
         let record = &self.context()?.domain_table()[self.0.domain];
-        if self.0.doorbell.set(doorbell).is_ok() {
+        if self.0.doorbell.set(Box::new(ring)).is_ok() {
             record.peer.store(peer.into(), Ordering::Relaxed);
         }
         Ok(())
@@ -253,7 +254,7 @@ impl SegmentContext {
         self.home.as_ref()
     }
 
-    pub(crate) fn doorbell(&self) -> Option<&dyn Doorbell> {
+    pub(crate) fn doorbell(&self) -> Option<&Doorbell> {
         self.doorbell.get().map(|doorbell| &**doorbell)
     }
 

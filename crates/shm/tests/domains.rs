@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crosslock::crosslock_core::primitive::{AtomicU32, Ordering};
 use crosslock::crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
-use crosslock::{DomainId, Doorbell, Error, LockError, Options, Segment, SegmentContext};
+use crosslock::{DomainId, Error, LockError, Options, Segment, SegmentContext};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use support::names::{is_dead, me};
 use support::{Actor, abort_on_panic, role, say, sleep_until_killed, small};
@@ -42,11 +42,9 @@ impl Bells {
     }
 }
 
-struct Bell(Arc<Bells>);
-
-impl Doorbell for Bell {
+impl Bells {
     fn ring(&self, peer: u16) {
-        if let Some(fd) = self.0.0.get(usize::from(peer)) {
+        if let Some(fd) = self.0.get(usize::from(peer)) {
             rustix::io::write(fd, &1_u64.to_ne_bytes()).unwrap();
         }
     }
@@ -55,7 +53,8 @@ impl Doorbell for Bell {
 /// Stands for a domain until `done`.
 fn stand<'a>(scope: &'a Scope<'a, '_>, segment: &'a Segment, bells: &Arc<Bells>, done: &'a AtomicU32) {
     let peer = u16::try_from(segment.domain()).unwrap();
-    segment.set_doorbell(peer, Box::new(Bell(bells.clone()))).unwrap();
+    let others = bells.clone();
+    segment.set_doorbell(peer, move |peer| others.ring(peer)).unwrap();
     let (stands, does_stand) = mpsc::channel();
     scope.spawn(move || {
         let agent = segment.stand_for_domain().unwrap();
