@@ -10,7 +10,9 @@ use std::thread;
 use anyhow::Context as _;
 use crosslock::{Options, Segment};
 use crosslock_core::primitive::{AtomicU32, Ordering};
-use crosslock_ivshmem::{Client, ClientOptions, Departure, Error as IvshmemError, Observer, PeerId, Peers, Refusal};
+use crosslock_ivshmem::{
+    Client, ClientOptions, Departure, Error as IvshmemError, Observer, PeerId, Peers, Refusal,
+};
 use crosslock_ivshmem::{Server, ServerOptions, Vector};
 use rustix::net::sockopt::socket_peercred;
 
@@ -167,7 +169,10 @@ fn answer(
 
 /// Stands for the host.
 fn stand(args: &Args, segment: &Segment, over: &AtomicU32) -> anyhow::Result<()> {
-    let client = ClientOptions::new().vectors(args.vectors).connect(&args.socket).context("cannot join its own server")?;
+    let client = ClientOptions::new()
+        .vectors(args.vectors)
+        .connect(&args.socket)
+        .context("cannot join its own server")?;
     let bells = Bells(Mutex::new(client));
     segment.set_doorbell(PeerId::SERVER.get(), move |peer| bells.ring(peer))?;
     let agent = segment.stand_for_domain()?;

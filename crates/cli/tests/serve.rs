@@ -23,7 +23,18 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let segment = format!("crosslock-test-{}-{test}", std::process::id());
         let mut child = Command::new(env!("CARGO_BIN_EXE_crosslock"))
-            .args(["serve", "--segment", &segment, "--size", "4M", "--domains", "4", "--threads", "16", "--socket"])
+            .args([
+                "serve",
+                "--segment",
+                &segment,
+                "--size",
+                "4M",
+                "--domains",
+                "4",
+                "--threads",
+                "16",
+                "--socket",
+            ])
             .arg(directory.path().join("socket"))
             .stdout(Stdio::piped())
             .spawn()

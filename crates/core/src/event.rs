@@ -1,4 +1,4 @@
-//! Event counters, under the names that the Linux kernel gives them.
+//! Event counters, under the names that the Linux kernel gives them where it has them.
 
 macro_rules! events {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)*) => {
@@ -70,6 +70,9 @@ events! {
     PvWaitHead = "pv_wait_head",
     /// A waiter that is not the head slept.
     PvWaitNode = "pv_wait_node",
+    /// A sleeper found by itself, when its longest sleep was over, that it had been kicked. The kernel has no such thing;
+    /// where a kick travels through a doorbell and an agent, it can be late.
+    PvKickLate = "pv_kick_late",
 }
 
 impl Event {

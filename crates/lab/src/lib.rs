@@ -1,5 +1,19 @@
 #![doc = include_str!("../README.md")]
 
-mod device;
+#[cfg(feature = "host")]
+mod actor;
+#[cfg(feature = "host")]
+mod outcome;
+mod said;
+#[cfg(feature = "host")]
+pub mod scenarios;
+#[cfg(feature = "host")]
+mod stage;
 
-pub use device::find;
+#[cfg(feature = "host")]
+pub use actor::Actor;
+#[cfg(feature = "host")]
+pub use outcome::{Outcome, table};
+pub use said::{Counted, Field, Got, Said};
+#[cfg(feature = "host")]
+pub use stage::{Place, Stage};

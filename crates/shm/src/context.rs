@@ -30,8 +30,12 @@ impl PvOps for SegmentContext {
     fn pv_wait(&self, word: &AtomicU32, mask: u32, value: u32) {
         if let Some(me) = self.slot() {
             let kicks = self.per_cpu()[me.index()].kicks();
+            let before = kicks.load(Ordering::Relaxed);
             let longest = if self.is_served() { MAX_SLEEP } else { MAX_BLIND_SLEEP };
-            wait_until(self.bell(me, kicks), SHARED, word, mask, value, &longest);
+            let woken = wait_until(self.bell(me, kicks), SHARED, word, mask, value, &longest);
+            if !woken && kicks.load(Ordering::Relaxed) != before {
+                self.count(Event::PvKickLate, 1);
+            }
         }
     }
 

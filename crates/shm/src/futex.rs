@@ -16,6 +16,7 @@
 //! [`PerCpu::kicks`]: crosslock_core::PerCpu::kicks
 
 use crosslock_core::primitive::{AtomicU32, Ordering};
+use rustix::io::Errno;
 use rustix::thread::futex;
 
 /// Longest sleep. No wake-up is known to get lost; should one, it costs this much and no more.
@@ -31,7 +32,7 @@ pub(crate) fn wait(kicks: &AtomicU32, flags: futex::Flags, word: &AtomicU32, mas
     wait_until(kicks, flags, word, mask, value, &MAX_SLEEP);
 }
 
-/// The same, but sleeps no longer than that.
+/// The same, but sleeps no longer than that; gives `false` if nothing has ended the sleep before.
 pub(crate) fn wait_until(
     kicks: &AtomicU32,
     flags: futex::Flags,
@@ -39,14 +40,14 @@ pub(crate) fn wait_until(
     mask: u32,
     value: u32,
     longest: &futex::Timespec,
-) {
+) -> bool {
     let seen = kicks.load(Ordering::Acquire);
     if word.load(Ordering::Relaxed) & mask != value {
-        return;
+        return true;
     }
     // Whatever ends the sleep (a kick, EAGAIN because one came just before, EINTR, ETIMEDOUT), the caller
     // looks at the word again. Memory that the kernel cannot sleep on (EFAULT, a device's) makes it a spin.
-    let _ = futex::wait(kicks.as_core(), flags, seen, Some(longest));
+    futex::wait(kicks.as_core(), flags, seen, Some(longest)) != Err(Errno::TIMEDOUT)
 }
 
 /// Wakes whoever sleeps on `kicks`.

@@ -88,6 +88,9 @@ unsafe impl RobustOps for SegmentContext {
         } else {
             wait_for_kick(bell, rung, until_ns)
         };
+        if !woken && seat.kicks().load(Ordering::Relaxed) != seen {
+            self.count(Event::PvKickLate, 1);
+        }
         if let Some(alive) = alive.filter(|_| self.has_died(watched)) {
             // The kernel has woken one, this thread perhaps.
             wake_all(alive);

@@ -203,7 +203,10 @@ fn a_domain_that_is_gone_is_dead_as_a_whole() {
     assert!(is_dead(&host, name));
     assert_eq!(host.domains()[1].peer, 8);
     assert_eq!((host.admit(9).unwrap(), host.admit(10).unwrap()), (Some(3), None), "2 has joined by itself");
-    assert!(matches!(host.dismiss(9), Err(Error::NoSuchDomain { domain: DomainId::Number(9), domains: 4, .. })));
+    assert!(matches!(
+        host.dismiss(9),
+        Err(Error::NoSuchDomain { domain: DomainId::Number(9), domains: 4, .. })
+    ));
 }
 
 /// While agents stand, a sleep lasts 50 ms unless somebody ends it.
@@ -281,8 +284,9 @@ fn a_new_home_buries_who_was_in_the_old_one() {
     let (directory, first, second) = (tempfile::tempdir(), tempfile::tempdir(), tempfile::tempdir());
     let (directory, first, second) = (directory.unwrap(), first.unwrap(), second.unwrap());
     let host = options(directory.path()).create("s").unwrap();
-    let open =
-        |home: &Path| Options::new().directory(home).open_device(&directory.path().join("s"), DomainId::Number(1)).unwrap();
+    let open = |home: &Path| {
+        Options::new().directory(home).open_device(&directory.path().join("s"), DomainId::Number(1)).unwrap()
+    };
     let before = open(first.path());
     let held = before.mutex("m", 0_u64).unwrap();
     core::mem::forget(held.lock().unwrap());

@@ -1,0 +1,89 @@
+//! Critical sections: so many, or for so long.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use crosslock::Segment;
+use crosslock::crosslock_core::Event;
+use crosslock_lab::{Counted, Said};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::field::{Court, court};
+use crate::{say, wait_for_start};
+
+/// Enter critical sections
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The algorithm
+    lock: String,
+    /// The object's name; that of the algorithm otherwise
+    #[arg(long)]
+    name: Option<String>,
+    /// So many of each thread
+    #[arg(long, required_unless_present = "millis", conflicts_with = "millis")]
+    turns: Option<u64>,
+    /// For so long
+    #[arg(long)]
+    millis: Option<u64>,
+    /// So many threads
+    #[arg(long, default_value_t = 1)]
+    threads: u32,
+    /// How long a section takes, in microseconds, beyond the least
+    #[arg(long, default_value_t = 0)]
+    hold_us: u64,
+}
+
+pub(crate) fn run(segment: &Segment, args: &Args) -> anyhow::Result<()> {
+    let court = court(segment, &args.lock, args.name.as_deref().unwrap_or(&args.lock))?;
+    wait_for_start()?;
+    let late_before = segment.counters()[Event::PvKickLate.index()];
+    let (start, cpu) = (Instant::now(), cpu_us());
+    let me = segment.domain() as u64;
+    let each = thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..args.threads).map(|_| scope.spawn(|| work(&*court, me, args, start))).collect();
+        let joined =
+            threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a thread has panicked"))?);
+        joined.collect::<anyhow::Result<Vec<_>>>()
+    })?;
+    let mut all = each.into_iter().fold(Counted::default(), |sum, one| Counted {
+        turns: sum.turns + one.turns,
+        violations: sum.violations + one.violations,
+        handed_over: sum.handed_over + one.handed_over,
+        owner_deaths: sum.owner_deaths + one.owner_deaths,
+        longest_us: sum.longest_us.max(one.longest_us),
+        ..sum
+    });
+    all.took_us = micros(start.elapsed());
+    all.cpu_us = cpu_us() - cpu;
+    all.late_kicks = segment.counters()[Event::PvKickLate.index()] - late_before;
+    say(&Said::Counted(all))
+}
+
+fn work(court: &dyn Court, me: u64, args: &Args, start: Instant) -> anyhow::Result<Counted> {
+    let end = args.millis.map(|millis| start + Duration::from_millis(millis));
+    let mut counted = Counted::default();
+    let mut last = Instant::now();
+    while args.turns.is_none_or(|turns| counted.turns < turns) && end.is_none_or(|end| last < end) {
+        let found = court.section(me, Duration::from_micros(args.hold_us))?;
+        let now = Instant::now();
+        counted.turns += 1;
+        counted.violations += u64::from(found.torn);
+        counted.handed_over += u64::from(found.handed_over);
+        counted.owner_deaths += u64::from(found.owner_died);
+        counted.longest_us = counted.longest_us.max(micros(now - last));
+        last = now;
+    }
+    Ok(counted)
+}
+
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// CPU time of this process so far.
+pub(crate) fn cpu_us() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_nsec.unsigned_abs() / 1_000
+}

@@ -1,0 +1,59 @@
+//! The two-lock ping-pong: whoever acquires a lock gives up the other.
+
+use anyhow::bail;
+use crosslock::crosslock_core::primitive::Ordering;
+use crosslock::crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
+use crosslock::{Segment, SegmentContext, SpinMutex};
+use crosslock_lab::Said;
+
+use crate::{say, wait_for_start};
+
+/// Write or read messages under two locks
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The algorithm
+    lock: String,
+    /// Read; otherwise write. The writer is started first
+    #[arg(long)]
+    read: bool,
+    /// How many
+    #[arg(long)]
+    rounds: u64,
+}
+
+pub(crate) fn run(segment: &Segment, args: &Args) -> anyhow::Result<()> {
+    match args.lock.as_str() {
+        "tas" => play::<RawTas>(segment, args),
+        "ticket" => play::<RawTicket>(segment, args),
+        "mcs" => play::<RawMcs>(segment, args),
+        "qspinlock" => play::<RawQSpin>(segment, args),
+        "pvqspinlock" => play::<RawPvQSpin>(segment, args),
+        other => bail!("there is no ping-pong under {other}"),
+    }
+}
+
+fn play<L: RawLock<SegmentContext>>(segment: &Segment, args: &Args) -> anyhow::Result<()> {
+    let lock = |what| -> anyhow::Result<SpinMutex<u64, L>> {
+        Ok(segment.spin_mutex(&format!("{what} {}", args.lock), 0)?)
+    };
+    let (empty, full, cx) = (lock("empty")?, lock("full")?, segment.context()?);
+    // At the start it is as if the writer had taken the message out of a full place.
+    if !args.read {
+        full.raw().acquire(cx)?;
+    }
+    wait_for_start()?;
+    let (mine, others) = if args.read { (&full, &empty) } else { (&empty, &full) };
+    let message = &empty.contents().words()[0];
+    let mut out_of_order = 0;
+    for round in 1..=args.rounds {
+        mine.raw().acquire(cx)?;
+        if args.read {
+            out_of_order += u64::from(message.load(Ordering::Relaxed) != round);
+        } else {
+            message.store(round, Ordering::Relaxed);
+        }
+        // SAFETY: it is held, and the right to release it came with the other (at first: from the start).
+        unsafe { others.raw().release(cx) }?;
+    }
+    say(&Said::Played { rounds: args.rounds, out_of_order })
+}

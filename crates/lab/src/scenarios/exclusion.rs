@@ -1,0 +1,210 @@
+//! Every lock between guests, counted.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use crosslock::crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
+use crosslock::{Segment, SegmentContext};
+use vmlab::Cpu::{self, Aarch64Max, CortexA57, X86_64};
+use vmlab::{Config, Guest};
+
+use crate::actor::Actor;
+use crate::outcome::Outcome;
+use crate::said::{Counted, Field, Said};
+use crate::scenarios::Extent;
+use crate::stage::{Place, Stage};
+
+/// The locks, and how much of the work each gets: those that are first come, first served are slow where virtual CPUs are
+/// preempted.
+const LOCKS: [(&str, u64); 7] = [
+    ("robust", 20),
+    ("rwlock", 10),
+    ("tas", 20),
+    ("pvqspinlock", 20),
+    ("qspinlock", 1),
+    ("mcs", 1),
+    ("ticket", 1),
+];
+
+const PINGPONG_LOCKS: [&str; 5] = ["tas", "pvqspinlock", "qspinlock", "mcs", "ticket"];
+
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Who takes part: the guests by their processors, this host if it does, and how guests map the memory.
+#[derive(Clone, Copy)]
+struct Cast<'a> {
+    guests: &'a [Cpu],
+    host: bool,
+    uncombined: bool,
+}
+
+impl Cast<'_> {
+    fn label(self) -> String {
+        let host = self.host.then_some("host");
+        let names: Vec<_> = host.into_iter().chain(self.guests.iter().map(|cpu| cpu.name())).collect();
+        names.join(" + ") + if self.uncombined { ", resource2" } else { "" }
+    }
+}
+
+/// The guests of a cast, with the places that they are.
+fn with_cast<R>(
+    stage: &Stage,
+    cast: Cast<'_>,
+    act: impl FnOnce(&[Place<'_>]) -> anyhow::Result<R>,
+) -> anyhow::Result<R> {
+    let configs: Vec<Config> = (1..)
+        .zip(cast.guests)
+        .map(|(number, &cpu)| stage.guest(cpu, &format!("guest-{number}")))
+        .collect::<Result<_, _>>()?;
+    let guests = match <[Config; 2]>::try_from(configs) {
+        Ok(pair) => Vec::from(Guest::boot_all(pair)?),
+        Err(configs) => configs.into_iter().map(Guest::boot).collect::<Result<_, _>>()?,
+    };
+    let host = cast.host.then_some(Place::Host);
+    let guests = (1..).zip(&guests).map(|(domain, guest)| Place::Guest(guest, domain));
+    act(&host.into_iter().chain(guests).collect::<Vec<_>>())
+}
+
+/// Has all of them do that at once, from one moment on.
+fn together(stage: &Stage, cast: Cast<'_>, parts: &[(Place<'_>, Vec<&str>)]) -> anyhow::Result<Vec<Actor>> {
+    let start = |(place, deed): &(Place<'_>, Vec<&str>)| {
+        let flag: &[&str] =
+            if cast.uncombined && matches!(place, Place::Guest(..)) { &["--uncombined"] } else { &[] };
+        let mut actor = stage.start(*place, &[flag, deed].concat())?;
+        actor.expect(&Said::Ready)?;
+        anyhow::Ok(actor)
+    };
+    let mut actors = parts.iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
+    actors.iter_mut().try_for_each(Actor::go)?;
+    Ok(actors)
+}
+
+/// Has all of them count under one lock.
+fn count(
+    stage: &Stage,
+    places: &[Place<'_>],
+    cast: Cast<'_>,
+    lock: &str,
+    turns: u64,
+    outcome: Outcome,
+) -> anyhow::Result<Outcome> {
+    let turns = turns.to_string();
+    let parts: Vec<_> = places.iter().map(|&place| (place, vec!["count", lock, "--turns", &turns])).collect();
+    let mut sum = Counted::default();
+    for mut actor in together(stage, cast, &parts)? {
+        let counted = actor.counted(LIMIT)?;
+        sum.turns += counted.turns;
+        sum.violations += counted.violations;
+        sum.handed_over += counted.handed_over;
+        sum.took_us = sum.took_us.max(counted.took_us);
+    }
+    let [first, second, ..] = field(stage, lock)?;
+    let lost = sum.turns.abs_diff(first).max(sum.turns.abs_diff(second));
+    let rate = sum.turns as f64 / sum.took_us.max(1) as f64 * 1e3;
+    let note = format!("{} between kernels, {rate:.0}/ms", sum.handed_over);
+    Ok(outcome.counts(sum.turns, sum.violations + lost).check(sum.handed_over > 1).note(note))
+}
+
+/// What the counters under a lock show.
+fn field(stage: &Stage, lock: &str) -> anyhow::Result<Field> {
+    fn spin<L: RawLock<SegmentContext>>(segment: &Segment, name: &str) -> anyhow::Result<Field> {
+        Ok(segment.open_spin_mutex::<Field, L>(name)?.contents().get())
+    }
+    let segment = stage.segment();
+    match lock {
+        "robust" => Ok(segment.open_mutex::<Field>(lock)?.contents().get()),
+        "rwlock" => match segment.open_rwlock::<Field>(lock)?.read() {
+            Ok(guard) => Ok(guard.get()),
+            Err(error) => bail!("{error}"),
+        },
+        "tas" | "none" => spin::<RawTas>(segment, lock),
+        "ticket" => spin::<RawTicket>(segment, lock),
+        "mcs" => spin::<RawMcs>(segment, lock),
+        "qspinlock" => spin::<RawQSpin>(segment, lock),
+        "pvqspinlock" => spin::<RawPvQSpin>(segment, lock),
+        other => bail!("there is no lock {other}"),
+    }
+}
+
+fn pingpong(
+    stage: &Stage,
+    places: &[Place<'_>],
+    cast: Cast<'_>,
+    lock: &str,
+    rounds: u64,
+    outcome: Outcome,
+) -> anyhow::Result<Outcome> {
+    let [writer, reader, ..] = *places else { bail!("a ping-pong needs two") };
+    let rounds_argument = rounds.to_string();
+    let write = vec!["pingpong", lock, "--rounds", &rounds_argument];
+    let read = vec!["pingpong", lock, "--rounds", &rounds_argument, "--read"];
+    let mut violations = 0;
+    for mut actor in together(stage, cast, &[(writer, write), (reader, read)])? {
+        match actor.hear_within(LIMIT)? {
+            Said::Played { rounds: played, out_of_order } => {
+                violations += out_of_order + rounds.abs_diff(played)
+            }
+            other => bail!("a player said {other:?}"),
+        }
+    }
+    Ok(outcome.counts(rounds, violations).note("ping-pong under two locks"))
+}
+
+/// All locks, for that cast; the least work is so many sections of each.
+fn all_locks(scenario: &'static str, cast: Cast<'_>, least: u64) -> anyhow::Result<Vec<Outcome>> {
+    let stage = Stage::plain()?;
+    with_cast(&stage, cast, |places| {
+        let outcome = |lock| Outcome::new(scenario, &cast.label(), lock);
+        let counted =
+            LOCKS.map(|(lock, share)| count(&stage, places, cast, lock, share * least, outcome(lock)));
+        let played =
+            PINGPONG_LOCKS.map(|lock| pingpong(&stage, places, cast, lock, least / 4, outcome(lock)));
+        counted.into_iter().chain(played).collect()
+    })
+}
+
+fn least(extent: Extent) -> u64 {
+    match extent {
+        Extent::Quick => 2_000,
+        Extent::Full => 10_000,
+    }
+}
+
+pub(super) fn same(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
+    all_locks(scenario, Cast { guests: &[X86_64, X86_64], host: false, uncombined: false }, least(extent))
+}
+
+pub(super) fn with_host(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
+    let mut all = Vec::new();
+    for guests in [&[X86_64][..], &[X86_64, X86_64], &[X86_64, CortexA57]] {
+        all.extend(all_locks(scenario, Cast { guests, host: true, uncombined: false }, least(extent))?);
+    }
+    Ok(all)
+}
+
+pub(super) fn mixed(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
+    let kinds: &[bool] = if extent == Extent::Quick { &[false] } else { &[false, true] };
+    let mut all = Vec::new();
+    for arm in [CortexA57, Aarch64Max] {
+        for &uncombined in kinds {
+            all.extend(all_locks(
+                scenario,
+                Cast { guests: &[X86_64, arm], host: false, uncombined },
+                least(extent),
+            )?);
+        }
+    }
+    Ok(all)
+}
+
+/// The control: the same count under no lock must be wrong.
+pub(super) fn without_lock(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
+    let stage = Stage::plain()?;
+    let cast = Cast { guests: &[X86_64], host: true, uncombined: false };
+    with_cast(&stage, cast, |places| {
+        let outcome = Outcome::new(scenario, &cast.label(), "none");
+        let counted = count(&stage, places, cast, "none", 500 * least(extent), outcome)?;
+        let is_caught = counted.violations > 0;
+        Ok(vec![Outcome { is_good: is_caught, note: "must be above 0".into(), ..counted }])
+    })
+}

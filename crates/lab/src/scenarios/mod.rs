@@ -1,0 +1,64 @@
+//! The scenarios.
+
+mod exclusion;
+
+use crate::outcome::Outcome;
+
+/// How much of a scenario is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Enough for every change.
+    Quick,
+    /// All of it.
+    Full,
+}
+
+/// Something that is to hold on real guests.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// How it is called on the command line.
+    pub name: &'static str,
+    /// What it shows.
+    pub about: &'static str,
+    /// Whether it is one of those for every change.
+    pub is_quick: bool,
+    run: fn(&'static str, Extent) -> anyhow::Result<Vec<Outcome>>,
+}
+
+impl Scenario {
+    /// Boots what it needs, does it, and tells what it came to.
+    ///
+    /// # Errors
+    /// It could not be done; whatever was done is not known then.
+    pub fn run(&self, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
+        (self.run)(self.name, extent)
+    }
+}
+
+/// All of them.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "no-lock",
+        about: "without a lock updates are lost: the check can fail",
+        is_quick: true,
+        run: exclusion::without_lock,
+    },
+    Scenario {
+        name: "same",
+        about: "two x86-64 guests: every lock, and the ping-pong under two locks",
+        is_quick: true,
+        run: exclusion::same,
+    },
+    Scenario {
+        name: "host",
+        about: "this host with one guest, and with two",
+        is_quick: false,
+        run: exclusion::with_host,
+    },
+    Scenario {
+        name: "mixed",
+        about: "x86-64 with load-linked / store-conditional, and with LSE; write-combined and device memory",
+        is_quick: true,
+        run: exclusion::mixed,
+    },
+];
