@@ -1,5 +1,6 @@
 //! The `crosslock` command.
 
+mod agent;
 mod bench;
 mod child;
 mod duration;
@@ -11,6 +12,7 @@ mod prng;
 mod progress;
 mod segments;
 mod serve;
+mod stand;
 mod stats;
 /// Steps by the x86-64 debugger interface.
 #[cfg(target_arch = "x86_64")]
@@ -50,6 +52,7 @@ enum Command {
     Unlock(segments::UnlockArgs),
     Rm(segments::RmArgs),
     Serve(serve::Args),
+    Agent(agent::Args),
     #[command(hide = true)]
     BenchWorker(bench::WorkerArgs),
     #[command(hide = true)]
@@ -77,6 +80,7 @@ impl Command {
             Self::Unlock(args) => segments::unlock(&args),
             Self::Rm(args) => segments::rm(&args),
             Self::Serve(args) => serve::run(&args),
+            Self::Agent(args) => agent::run(&args),
             Self::BenchWorker(args) => bench::run_worker(&args),
             Self::TortureWorker(args) => torture::run_worker(&args),
             Self::PingpongReader(args) => pingpong::run_reader(&args),

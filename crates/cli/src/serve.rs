@@ -1,6 +1,5 @@
 //! `crosslock serve`: one segment for the virtual machines and the processes of this host.
 
-use core::time::Duration;
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -19,6 +18,7 @@ use rustix::net::sockopt::socket_peercred;
 use crate::exit::Verdict;
 use crate::interrupt::Interrupt;
 use crate::segments::{human, parse_size, print};
+use crate::stand::{ATTENTION_SPAN, RING, stand};
 
 /// Share a segment with virtual machines: an ivshmem server
 ///
@@ -48,12 +48,6 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 128, value_name = "N")]
     objects: u32,
 }
-
-/// The vector of all rings: what is wanted stands in the segment.
-const RING: Vector = Vector::new(0);
-
-/// How often the loops look whether they are to end.
-const ATTENTION_SPAN: Duration = Duration::from_millis(200);
 
 /// Knows which domain each peer is.
 struct Keeper<'a> {
@@ -136,7 +130,7 @@ fn serve(args: &Args, segment: &Segment, interrupt: &Interrupt) -> anyhow::Resul
     let over = AtomicU32::new(0);
     thread::scope(|scope| {
         let agent = scope.spawn(|| {
-            let stood = stand(args, segment, &over);
+            let stood = stand_for_host(args, segment, &over);
             over.store(1, Ordering::Relaxed);
             stood
         });
@@ -167,17 +161,13 @@ fn answer(
     Ok(())
 }
 
-/// Stands for the host.
-fn stand(args: &Args, segment: &Segment, over: &AtomicU32) -> anyhow::Result<()> {
+/// Stands for the host, and rings by a client of this very server.
+fn stand_for_host(args: &Args, segment: &Segment, over: &AtomicU32) -> anyhow::Result<()> {
     let client = ClientOptions::new()
         .vectors(args.vectors)
         .connect(&args.socket)
         .context("cannot join its own server")?;
     let bells = Bells(Mutex::new(client));
     segment.set_doorbell(PeerId::SERVER.get(), move |peer| bells.ring(peer))?;
-    let agent = segment.stand_for_domain()?;
-    while over.load(Ordering::Relaxed) == 0 {
-        agent.watch(ATTENTION_SPAN);
-    }
-    Ok(())
+    stand(segment, || over.load(Ordering::Relaxed) != 0)
 }

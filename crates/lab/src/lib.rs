@@ -8,6 +8,8 @@ mod said;
 #[cfg(feature = "host")]
 pub mod scenarios;
 #[cfg(feature = "host")]
+mod server;
+#[cfg(feature = "host")]
 mod stage;
 
 #[cfg(feature = "host")]
@@ -16,4 +18,6 @@ pub use actor::Actor;
 pub use outcome::{Outcome, table};
 pub use said::{Counted, Field, Got, Said};
 #[cfg(feature = "host")]
-pub use stage::{Place, Stage};
+pub use server::Server;
+#[cfg(feature = "host")]
+pub use stage::{Machine, Place, Stage};

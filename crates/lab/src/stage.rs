@@ -2,16 +2,21 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use anyhow::{bail, ensure};
 use crosslock::{Options, Segment};
 use tempfile::TempDir;
 use vmlab::toolchain::Artifact;
-use vmlab::{Arch, Cache, Config, Cpu, Guest};
+use vmlab::{Arch, Cache, Config, Cpu, Guest, Program};
 
 use crate::actor::Actor;
+use crate::server::Server;
 
-/// Where the program is in guests.
-const PROGRAM: &str = "/bin/lab-guest";
+/// Where the programs are in guests.
+const LAB_GUEST: &str = "/bin/lab-guest";
+const CROSSLOCK: &str = "/bin/crosslock";
 
 /// How large the shared memory is, in bytes.
 const SIZE: u64 = 1 << 21;
@@ -20,24 +25,40 @@ const SIZE: u64 = 1 << 21;
 const DOMAINS: u32 = 4;
 const THREADS: u32 = 16;
 
-/// A segment, in a file that guests see as the memory of a device.
+/// Doorbells of each peer.
+pub(crate) const VECTORS: u32 = 2;
+
+/// How long an agent may take to start.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A segment, that guests see as the memory of a device.
 #[derive(Debug)]
 pub struct Stage {
+    /// Before the directory: it has its socket there.
+    server: Option<Server>,
     directory: TempDir,
     segment: Segment,
 }
 
-/// Who takes part.
+/// A guest that takes part.
+#[derive(Debug)]
+pub struct Machine {
+    guest: Guest,
+    domain: u32,
+    agent: Option<Program>,
+}
+
+/// Where a process runs.
 #[derive(Clone, Copy, Debug)]
 pub enum Place<'a> {
-    /// A process of this host.
+    /// On this host.
     Host,
-    /// One in a guest, which is that domain.
-    Guest(&'a Guest, u32),
+    /// In that guest.
+    Guest(&'a Machine),
 }
 
 impl Stage {
-    /// A segment that guests share without interrupts.
+    /// A segment that guests share without interrupts: nobody serves it.
     ///
     /// # Errors
     /// It cannot be created.
@@ -46,7 +67,25 @@ impl Stage {
         let options =
             Options::new().directory(directory.path()).domains(DOMAINS).participants(DOMAINS * THREADS);
         let segment = options.size(SIZE).create("segment")?;
-        Ok(Self { directory, segment })
+        Ok(Self { server: None, directory, segment })
+    }
+
+    /// A segment with a server, whose guests have doorbells and agents.
+    ///
+    /// # Errors
+    /// The command cannot be built, or the server does not start.
+    pub fn served() -> anyhow::Result<Self> {
+        Self::served_for(DOMAINS)
+    }
+
+    /// The same for more kernels.
+    ///
+    /// # Errors
+    /// As [`Stage::served`].
+    pub fn served_for(domains: u32) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let (server, segment) = Server::start(command_of(host())?, directory.path(), SIZE, domains, THREADS)?;
+        Ok(Self { server: Some(server), directory, segment })
     }
 
     /// The segment, as this process sees it.
@@ -55,17 +94,62 @@ impl Stage {
         &self.segment
     }
 
-    fn file(&self) -> PathBuf {
-        self.directory.path().join("segment")
-    }
-
-    /// A guest that shares it.
+    /// Who serves it.
     ///
     /// # Errors
-    /// The program for it cannot be built.
-    pub fn guest(&self, cpu: Cpu, name: &str) -> anyhow::Result<Config> {
-        let program = program(cpu.arch())?;
-        Ok(Config::new(cpu).name(name).ivshmem_plain(self.file(), SIZE).program(PROGRAM, program))
+    /// Nobody does.
+    pub fn server(&mut self) -> anyhow::Result<&mut Server> {
+        self.server.as_mut().ok_or_else(|| anyhow::anyhow!("nobody serves this segment"))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.server.as_ref().map_or_else(|| self.directory.path().join("segment"), Server::file)
+    }
+
+    /// What a guest is like that shares the segment.
+    fn config(&self, cpu: Cpu, number: u32) -> anyhow::Result<Config> {
+        let config =
+            Config::new(cpu).name(format!("guest-{number}")).program(LAB_GUEST, program_of(cpu.arch())?);
+        Ok(match &self.server {
+            None => config.ivshmem_plain(self.file(), SIZE),
+            Some(server) => {
+                let config = config.vfio().ivshmem_doorbell(server.socket(), VECTORS);
+                config.program(CROSSLOCK, command_of(cpu.arch())?)
+            }
+        })
+    }
+
+    /// Boots guests that share the segment, all at once, and starts their agents.
+    ///
+    /// # Errors
+    /// A program for them cannot be built; they do not boot.
+    pub fn boot(&self, cpus: &[Cpu]) -> anyhow::Result<Vec<Machine>> {
+        self.boot_with(cpus, |config| config)
+    }
+
+    /// The same with changes to what they are like.
+    ///
+    /// # Errors
+    /// As [`Stage::boot`].
+    pub fn boot_with(&self, cpus: &[Cpu], change: impl Fn(Config) -> Config) -> anyhow::Result<Vec<Machine>> {
+        let config = |(number, &cpu)| self.config(cpu, number).map(&change);
+        let configs = (1..).zip(cpus).map(config).collect::<anyhow::Result<Vec<_>>>()?;
+        let guests = thread::scope(|scope| {
+            let boots: Vec<_> =
+                configs.into_iter().map(|config| scope.spawn(|| Guest::boot(config))).collect();
+            let join = |boot: thread::ScopedJoinHandle<'_, _>| {
+                boot.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            boots.into_iter().map(join).collect::<Result<Vec<_>, _>>()
+        })?;
+        let machine = |(domain, guest)| {
+            let mut machine = Machine { guest, domain, agent: None };
+            if self.server.is_some() {
+                machine.start_agent()?;
+            }
+            Ok(machine)
+        };
+        (1..).zip(guests).map(machine).collect()
     }
 
     /// Starts the lab's program there, which is to do that.
@@ -75,20 +159,94 @@ impl Stage {
     pub fn start(&self, place: Place<'_>, deed: &[&str]) -> anyhow::Result<Actor> {
         match place {
             Place::Host => {
-                let mut command = Command::new(program(Arch::HOST.unwrap_or(Arch::X86_64))?);
+                let mut command = Command::new(program_of(host())?);
                 command.arg("--file").arg(self.file()).args(deed);
                 Actor::on_host(format!("{} on the host", deed.join(" ")), command)
             }
-            Place::Guest(guest, domain) => {
-                let argv = [PROGRAM, "--plain", &domain.to_string()].map(str::to_owned).into_iter();
-                let program = guest.exec(argv.chain(deed.iter().map(|&word| word.to_owned())))?;
-                Ok(Actor::in_guest(format!("{} in {}", deed.join(" "), guest.name()), program))
+            Place::Guest(machine) => {
+                let domain = machine.domain.to_string();
+                let join: &[&str] = if self.server.is_some() { &["--agent"] } else { &["--plain", &domain] };
+                let argv = [&[LAB_GUEST], join, deed].concat();
+                let label = format!("{} in {}", deed.join(" "), machine.guest.name());
+                Ok(Actor::in_guest(label, machine.guest.exec(argv)?))
             }
         }
     }
 }
 
-fn program(arch: Arch) -> anyhow::Result<PathBuf> {
+impl Machine {
+    /// The virtual machine.
+    #[must_use]
+    pub fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    /// Starts its agent, and waits until that stands.
+    ///
+    /// # Errors
+    /// It does not start, or says something else.
+    pub fn start_agent(&mut self) -> anyhow::Result<()> {
+        let mut agent = self.guest.exec([CROSSLOCK, "agent"])?;
+        if let Err(error) = agent.line_with("is served", SOON) {
+            let said = agent.output(Duration::from_secs(1)).map_or_else(
+                |_| String::new(),
+                |output| String::from_utf8_lossy(&output.stderr).into_owned(),
+            );
+            bail!("the agent of {} has not started: {error}; {said}", self.guest.name());
+        }
+        self.agent = Some(agent);
+        Ok(())
+    }
+
+    /// SIGKILL to its agent; waits for its end.
+    ///
+    /// # Errors
+    /// There is none, or it does not end.
+    pub fn kill_agent(&mut self) -> anyhow::Result<()> {
+        let Some(agent) = self.agent.take() else { bail!("{} has no agent", self.guest.name()) };
+        agent.kill()?;
+        agent.wait(SOON)?;
+        Ok(())
+    }
+
+    /// Kills its QEMU; gives when.
+    pub fn kill(&self) -> Instant {
+        let now = Instant::now();
+        self.guest.kill();
+        now
+    }
+
+    /// CPU time that its virtual CPUs have used so far.
+    ///
+    /// # Errors
+    /// QEMU does not say which threads they are, or has ended.
+    pub fn cpu_time(&self) -> anyhow::Result<Duration> {
+        let cpus = self.guest.qmp("query-cpus-fast", serde_json::json!({}))?;
+        let threads: Vec<_> =
+            cpus.as_array().into_iter().flatten().filter_map(|cpu| cpu["thread-id"].as_u64()).collect();
+        ensure!(!threads.is_empty(), "QEMU has no virtual CPUs");
+        let ticks = threads.iter().map(|thread| self.ticks(*thread)).sum::<anyhow::Result<u64>>()?;
+        Ok(Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second())?)
+    }
+
+    fn ticks(&self, thread: u64) -> anyhow::Result<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/task/{thread}/stat", self.guest.pid()))?;
+        // The name, in parentheses, may contain anything; after it come the state, and the 12th and 13th are user and system time.
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        ensure!(fields.len() > 12, "the kernel says of a virtual CPU: {stat}");
+        Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
+    }
+}
+
+fn host() -> Arch {
+    Arch::HOST.unwrap_or(Arch::X86_64)
+}
+
+fn program_of(arch: Arch) -> anyhow::Result<PathBuf> {
     let program = Artifact::bin("crosslock-lab", "lab-guest").no_default_features().stripped();
     Ok(program.build(&Cache::new()?, arch)?)
+}
+
+fn command_of(arch: Arch) -> anyhow::Result<PathBuf> {
+    Ok(Artifact::bin("crosslock-cli", "crosslock").stripped().build(&Cache::new()?, arch)?)
 }

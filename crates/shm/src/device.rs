@@ -47,7 +47,7 @@ impl Options {
         let mapped = mapped.ok_or(Error::Truncated { segment: label.clone(), size, needed })?;
         let mapping = Mapping::new(device, mapped, true).map_err(Error::io(&label, "map it into memory"))?;
         let geometry = read_header(&mapping).check_in(&label, size)?;
-        let number = find_domain(&mapping, &geometry, domain).ok_or_else(|| Error::NoSuchDomain {
+        let number = self.find_domain(&mapping, &geometry, domain).ok_or_else(|| Error::NoSuchDomain {
             segment: label.clone(),
             domain,
             domains: geometry.domains,
@@ -63,13 +63,17 @@ impl Options {
         }
         Ok(segment)
     }
-}
 
-fn find_domain(mapping: &Mapping, geometry: &Geometry, domain: DomainId) -> Option<usize> {
-    let records = mapping.slice::<DomainRecord>(geometry.domain_table, geometry.domains);
-    match domain {
-        DomainId::Number(number) => Some(number as usize).filter(|&number| number < records.len()),
-        DomainId::Peer(peer) => records.iter().position(|record| record.is_peer(peer)),
+    fn find_domain(&self, mapping: &Mapping, geometry: &Geometry, domain: DomainId) -> Option<usize> {
+        let records = mapping.slice::<DomainRecord>(geometry.domain_table, geometry.domains);
+        let is_open = |&number: &usize| {
+            records[number].is_alive() && domain_home(self.meeting_place(), &geometry.uuid, number).exists()
+        };
+        match domain {
+            DomainId::Number(number) => Some(number as usize).filter(|&number| number < records.len()),
+            DomainId::Peer(peer) => records.iter().position(|record| record.is_peer(peer)),
+            DomainId::Here => (0..records.len()).find(is_open),
+        }
     }
 }
 

@@ -21,6 +21,7 @@
 //! ```
 //! Where nobody stands for a domain, its sleepers look by themselves every millisecond.
 
+use core::fmt;
 use core::mem::offset_of;
 use std::path::{Path, PathBuf};
 
@@ -125,6 +126,18 @@ pub enum DomainId {
     Number(u32),
     /// The one that whoever serves the segment has given to this ivshmem peer.
     Peer(u16),
+    /// The one that a process of this kernel, its agent, has already opened.
+    Here,
+}
+
+impl fmt::Display for DomainId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "number {number}"),
+            Self::Peer(peer) => write!(f, "that of ivshmem peer {peer}"),
+            Self::Here => f.write_str("that of this kernel, whose agent must run first,"),
+        }
+    }
 }
 
 /// Where the processes of one domain of a segment meet.

@@ -163,7 +163,7 @@ pub enum Error {
         slots: usize,
     },
     /// The segment is for fewer kernels.
-    #[error("{segment} has {domains} domains, counted from 0, and {domain:?} is none of them that lives")]
+    #[error("{segment} has {domains} domains, counted from 0, and {domain} is none of them that lives")]
     NoSuchDomain {
         /// Which segment.
         segment: Box<str>,

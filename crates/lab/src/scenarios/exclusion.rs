@@ -6,7 +6,6 @@ use anyhow::bail;
 use crosslock::crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
 use crosslock::{Segment, SegmentContext};
 use vmlab::Cpu::{self, Aarch64Max, CortexA57, X86_64};
-use vmlab::{Config, Guest};
 
 use crate::actor::Actor;
 use crate::outcome::Outcome;
@@ -52,17 +51,9 @@ fn with_cast<R>(
     cast: Cast<'_>,
     act: impl FnOnce(&[Place<'_>]) -> anyhow::Result<R>,
 ) -> anyhow::Result<R> {
-    let configs: Vec<Config> = (1..)
-        .zip(cast.guests)
-        .map(|(number, &cpu)| stage.guest(cpu, &format!("guest-{number}")))
-        .collect::<Result<_, _>>()?;
-    let guests = match <[Config; 2]>::try_from(configs) {
-        Ok(pair) => Vec::from(Guest::boot_all(pair)?),
-        Err(configs) => configs.into_iter().map(Guest::boot).collect::<Result<_, _>>()?,
-    };
+    let machines = stage.boot(cast.guests)?;
     let host = cast.host.then_some(Place::Host);
-    let guests = (1..).zip(&guests).map(|(domain, guest)| Place::Guest(guest, domain));
-    act(&host.into_iter().chain(guests).collect::<Vec<_>>())
+    act(&host.into_iter().chain(machines.iter().map(Place::Guest)).collect::<Vec<_>>())
 }
 
 /// Has all of them do that at once, from one moment on.

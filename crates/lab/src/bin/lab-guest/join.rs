@@ -1,16 +1,20 @@
 //! How this process comes to the segment.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use crosslock::{DomainId, Options, Segment};
+use crosslock_ivshmem::guest::{Attachment, DEFAULT_SOCKET, Device};
+use crosslock_ivshmem::{PeerId, Vector};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// On the host: the file
-    #[arg(long, required_unless_present = "plain", conflicts_with = "plain")]
+    #[arg(long, required_unless_present_any = ["plain", "agent"])]
     file: Option<PathBuf>,
+    /// In a guest with an agent: its socket
+    #[arg(long, num_args = 0..=1, default_missing_value = DEFAULT_SOCKET)]
+    agent: Option<PathBuf>,
     /// In a guest, the memory of whose only ivshmem device it is: this guest is that domain
     #[arg(long, value_name = "DOMAIN")]
     plain: Option<u32>,
@@ -26,6 +30,18 @@ impl Args {
             let name = file.file_name().and_then(|name| name.to_str()).context("a file with a name")?;
             return Ok(Options::new().directory(directory).open(name)?);
         }
+        if let Some(socket) = &self.agent {
+            let device = Attachment::connect(socket)?;
+            let segment = Options::new().open_device_fd(device.memory(), "the device", DomainId::Here)?;
+            if let Some(me) = device.id() {
+                segment.set_doorbell(me.get(), move |peer| {
+                    device
+                        .ring(PeerId::new(peer), Vector::new(0))
+                        .expect("the device answers as long as it is there");
+                })?;
+            }
+            return Ok(segment);
+        }
         let domain = DomainId::Number(self.plain.context("where the segment is")?);
         Ok(Options::new().open_device(&memory(self.uncombined)?, domain)?)
     }
@@ -33,19 +49,8 @@ impl Args {
 
 /// Switches the only ivshmem device of this guest on, and gives the file that maps its memory.
 fn memory(uncombined: bool) -> anyhow::Result<PathBuf> {
-    let devices = Path::new("/sys/bus/pci/devices");
-    let is_ivshmem = |device: &PathBuf| {
-        let is = |file, id| fs::read_to_string(device.join(file)).is_ok_and(|text| text.trim() == id);
-        is("vendor", "0x1af4") && is("device", "0x1110")
-    };
-    let found: Vec<_> = fs::read_dir(devices)
-        .with_context(|| format!("cannot read {}", devices.display()))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(is_ivshmem)
-        .collect();
-    let [device] = &found[..] else { bail!("{} ivshmem devices here; one is needed", found.len()) };
-    let enable = device.join("enable");
-    fs::write(&enable, "1").with_context(|| format!("cannot write {}", enable.display()))?;
-    let memory = device.join(if uncombined { "resource2" } else { "resource2_wc" });
-    Ok(memory)
+    let device = Device::find()?;
+    device.enable()?;
+    let combined = device.memory_path();
+    Ok(if uncombined { combined.with_file_name("resource2") } else { combined })
 }

@@ -1,0 +1,106 @@
+//! `crosslock agent`: what one process of a virtual machine does for all others.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use crosslock::{DomainId, Options, Segment};
+use crosslock_core::primitive::{AtomicU32, Ordering};
+use crosslock_ivshmem::PeerId;
+use crosslock_ivshmem::guest::{Agent, AgentOptions, Attachment, DEFAULT_SOCKET, Device, Kind};
+
+use crate::exit::Verdict;
+use crate::interrupt::Interrupt;
+use crate::segments::print;
+use crate::stand::{ATTENTION_SPAN, RING, stand};
+
+/// In a virtual machine: have the ivshmem device, and wake those who wait for other machines
+///
+/// Hears the doorbell, tells the others of this machine's deaths, and hands the memory and the doorbell to every process that may connect to
+/// its socket. Needs root; the device must belong to vfio-pci, or have no interrupts. If the agent dies nothing is lost: sleepers look
+/// every millisecond until there is one again. Ends with SIGTERM or Ctrl-C.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The device's PCI address, as 0000:00:03.0; not needed where there is one only
+    #[arg(long, value_name = "ADDRESS")]
+    device: Option<String>,
+    /// Have vfio-pci take the device first
+    #[arg(long)]
+    bind: bool,
+    /// Where processes of this machine get the device
+    #[arg(long, default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+    /// Who may connect, and use the locks: permissions in octal
+    #[arg(long, default_value = "600", value_parser = parse_mode, value_name = "MODE")]
+    mode: u32,
+    /// Which domain of the segment this machine is, where no server says so
+    #[arg(long, value_name = "N")]
+    domain: Option<u32>,
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err("must be three octal digits, as 660".into()),
+    }
+}
+
+/// How often it looks what others want where they cannot ring.
+const NAP: Duration = Duration::from_millis(1);
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
+    let interrupt = Interrupt::install()?;
+    let device = args.device.as_deref().map_or_else(Device::find, Device::at)?;
+    if args.bind && device.kind() == Kind::Doorbell {
+        device.bind()?;
+    }
+    let agent = AgentOptions::new().socket(&args.socket).mode(args.mode).open(&device)?;
+    let domain = match (agent.id(), args.domain) {
+        (Some(peer), _) => DomainId::Peer(peer.get()),
+        (None, Some(number)) => DomainId::Number(number),
+        (None, None) => anyhow::bail!("{device} has no doorbell, so say --domain, another for each machine"),
+    };
+    let options = Options::new().mode(args.mode);
+    let segment = options.open_device_fd(agent.memory(), &device.to_string(), domain)?;
+    serve(args, &segment, agent, &interrupt).map(|()| Verdict::Good)
+}
+
+fn serve(args: &Args, segment: &Segment, mut agent: Agent, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let over = AtomicU32::new(0);
+    let is_over = || interrupt.is_raised() || over.load(Ordering::Relaxed) != 0;
+    thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let stood = attach(args, segment).and_then(|()| stand(segment, is_over));
+            over.store(1, Ordering::Relaxed);
+            stood
+        });
+        print(format_args!("domain {} is served at {}", segment.domain(), args.socket.display()))?;
+        let has_doorbell = agent.id().is_some();
+        let longest = if has_doorbell { ATTENTION_SPAN } else { NAP };
+        let mut turns = || {
+            while !is_over() && agent.turn(|_| drop(segment.forward()), Some(longest))?.is_continue() {
+                if !has_doorbell {
+                    segment.forward();
+                }
+            }
+            anyhow::Ok(())
+        };
+        let served = turns();
+        over.store(1, Ordering::Relaxed);
+        let stood = watch.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // If nobody can stand, the agent has ended for that.
+        served.and(stood)
+    })
+}
+
+/// Rings as any other process of this machine does.
+fn attach(args: &Args, segment: &Segment) -> anyhow::Result<()> {
+    let attachment = Attachment::connect(&args.socket).context("cannot reach its own socket")?;
+    let Some(me) = attachment.id() else { return Ok(()) };
+    Ok(segment.set_doorbell(me.get(), move |peer| {
+        if let Err(error) = attachment.ring(PeerId::new(peer), RING) {
+            tracing::warn!(peer, %error, "cannot ring");
+        }
+    })?)
+}
