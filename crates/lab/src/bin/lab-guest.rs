@@ -7,6 +7,7 @@ use anyhow::{bail, ensure};
 use clap::Parser;
 use crosslock::crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
 use crosslock::{DomainId, LockError, Options, Segment, SegmentContext};
+use crosslock_ivshmem::guest::Device;
 
 /// Uses the locks of a segment as a thread of a domain
 #[derive(Debug, Parser)]
@@ -73,9 +74,16 @@ fn count_robust(segment: &Segment, turns: u64) -> anyhow::Result<u64> {
     Ok(violations)
 }
 
+/// The memory of the only device of this guest, switched on.
+fn find() -> anyhow::Result<PathBuf> {
+    let device = Device::find()?;
+    device.enable()?;
+    Ok(device.memory_path())
+}
+
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let memory = args.memory.map_or_else(crosslock_lab::find, Ok)?;
+    let memory = args.memory.map_or_else(find, Ok)?;
     let segment = Options::new().open_device(&memory, DomainId::Number(args.domain))?;
     match args.deed {
         Deed::Count { lock, turns } => {
