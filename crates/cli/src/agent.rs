@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
     let interrupt = Interrupt::install()?;
     let device = args.device.as_deref().map_or_else(Device::find, Device::at)?;
     if args.bind && device.kind() == Kind::Doorbell {
-        device.bind()?;
+        device.bind_to_vfio()?;
     }
     let agent = AgentOptions::new().socket(&args.socket).mode(args.mode).open(&device)?;
     let domain = match (agent.id(), args.domain) {
@@ -78,8 +78,11 @@ fn serve(args: &Args, segment: &Segment, mut agent: Agent, interrupt: &Interrupt
         print(format_args!("domain {} is served at {}", segment.domain(), args.socket.display()))?;
         let has_doorbell = agent.id().is_some();
         let longest = if has_doorbell { ATTENTION_SPAN } else { NAP };
+        let hear = |_| {
+            segment.forward();
+        };
         let mut turns = || {
-            while !is_over() && agent.turn(|_| drop(segment.forward()), Some(longest))?.is_continue() {
+            while !is_over() && agent.turn(hear, Some(longest))?.is_continue() {
                 if !has_doorbell {
                     segment.forward();
                 }

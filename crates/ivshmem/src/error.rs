@@ -5,6 +5,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
+use crate::guest::DeviceError;
 use crate::id::{PeerId, Vector};
 use crate::protocol::Violation;
 
@@ -127,6 +128,9 @@ pub enum Error {
         /// How many it has.
         vectors: usize,
     },
+    /// The device of this machine cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The operating system refused.
     #[error("cannot {what}: {source}")]
     Io {

@@ -28,21 +28,30 @@
 //!
 //! The protocol, the order of events at a death, the limits and who is trusted with what: `docs/ivshmem.md`.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("crosslock-ivshmem needs Linux");
 
 mod bell;
 mod client;
+mod credentials;
 mod error;
+mod events;
+pub mod guest;
 mod id;
+mod line;
+mod listener;
 mod memory;
 pub mod protocol;
 mod server;
+mod socket_file;
+mod stopper;
 mod wire;
 
 pub use client::{Change, Client, ClientOptions};
+pub use credentials::peer_process;
 pub use error::{Error, Result};
 pub use id::{PeerId, Vector};
-pub use server::{Departure, Observer, Peers, Refusal, Server, ServerOptions, Stopper};
+pub use server::{Departure, Observer, Peers, Refusal, Server, ServerOptions};
+pub use stopper::Stopper;

@@ -109,6 +109,17 @@ impl Actor {
         }
     }
 
+    /// Its account of a ping-pong: rounds, those out of order, the median round in microseconds.
+    ///
+    /// # Errors
+    /// As [`Actor::hear_within`]; it says something else.
+    pub fn played(&mut self, limit: Duration) -> anyhow::Result<(u64, u64, f64)> {
+        match self.hear_within(limit)? {
+            Said::Played { rounds, out_of_order, median_us } => Ok((rounds, out_of_order, median_us)),
+            other => bail!("{} said {other:?}", self.label),
+        }
+    }
+
     /// Whether it has said nothing for so long.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ pub enum Said {
         rounds: u64,
         /// Those that were not the next.
         out_of_order: u64,
+        /// From one message to the next, in microseconds: the median.
+        median_us: f64,
     },
     /// Has the lock, and keeps it.
     Holds,

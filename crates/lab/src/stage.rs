@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use crosslock::{Options, Segment};
 use tempfile::TempDir;
 use vmlab::toolchain::Artifact;
@@ -17,6 +17,7 @@ use crate::server::Server;
 /// Where the programs are in guests.
 const LAB_GUEST: &str = "/bin/lab-guest";
 const CROSSLOCK: &str = "/bin/crosslock";
+pub(crate) const DRILL: &str = "/bin/ivshmem-drill";
 
 /// How large the shared memory is, in bytes.
 const SIZE: u64 = 1 << 21;
@@ -114,7 +115,9 @@ impl Stage {
             None => config.ivshmem_plain(self.file(), SIZE),
             Some(server) => {
                 let config = config.vfio().ivshmem_doorbell(server.socket(), VECTORS);
-                config.program(CROSSLOCK, command_of(cpu.arch())?)
+                let drill = Artifact::bin("crosslock-lab", "ivshmem-drill").no_default_features().stripped();
+                let drill = drill.build(&Cache::new()?, cpu.arch())?;
+                config.program(CROSSLOCK, command_of(cpu.arch())?).program(DRILL, drill)
             }
         })
     }
@@ -124,10 +127,14 @@ impl Stage {
     /// # Errors
     /// A program for them cannot be built; they do not boot.
     pub fn boot(&self, cpus: &[Cpu]) -> anyhow::Result<Vec<Machine>> {
-        self.boot_with(cpus, |config| config)
+        let mut machines = self.boot_with(cpus, |config| config)?;
+        if self.server.is_some() {
+            machines.iter_mut().try_for_each(Machine::start_agent)?;
+        }
+        Ok(machines)
     }
 
-    /// The same with changes to what they are like.
+    /// The same with changes to what they are like, and without agents.
     ///
     /// # Errors
     /// As [`Stage::boot`].
@@ -142,14 +149,14 @@ impl Stage {
             };
             boots.into_iter().map(join).collect::<Result<Vec<_>, _>>()
         })?;
-        let machine = |(domain, guest)| {
-            let mut machine = Machine { guest, domain, agent: None };
-            if self.server.is_some() {
-                machine.start_agent()?;
-            }
-            Ok(machine)
-        };
-        (1..).zip(guests).map(machine).collect()
+        let machines = (1..).zip(guests).map(|(domain, guest)| Machine { guest, domain, agent: None });
+        Ok(machines.collect())
+    }
+
+    /// Ivshmem peers of the guests that are there.
+    pub(crate) fn peers(&self) -> Vec<u32> {
+        let domains = self.segment.domains();
+        domains.iter().skip(1).filter(|domain| domain.is_alive).map(|domain| domain.peer).collect()
     }
 
     /// Starts the lab's program there, which is to do that.
@@ -187,15 +194,18 @@ impl Machine {
     /// It does not start, or says something else.
     pub fn start_agent(&mut self) -> anyhow::Result<()> {
         let mut agent = self.guest.exec([CROSSLOCK, "agent"])?;
-        if let Err(error) = agent.line_with("is served", SOON) {
-            let said = agent.output(Duration::from_secs(1)).map_or_else(
-                |_| String::new(),
-                |output| String::from_utf8_lossy(&output.stderr).into_owned(),
-            );
-            bail!("the agent of {} has not started: {error}; {said}", self.guest.name());
+        match agent.line_with("is served", SOON) {
+            Ok(line) => {
+                let number = line.split(' ').nth(1).and_then(|word| word.parse().ok());
+                self.domain = number.with_context(|| format!("the agent said {line}"))?;
+                self.agent = Some(agent);
+                Ok(())
+            }
+            Err(error) => {
+                let output = agent.output(Duration::from_secs(1))?;
+                bail!("{error}; {}", String::from_utf8_lossy(&output.stderr));
+            }
         }
-        self.agent = Some(agent);
-        Ok(())
     }
 
     /// SIGKILL to its agent; waits for its end.

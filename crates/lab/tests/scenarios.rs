@@ -32,4 +32,5 @@ scenarios! {
     two_guests_exclude_each_other = "same",
     the_host_and_guests_exclude_each_other = "host",
     guests_of_two_architectures_exclude_each_other = "mixed",
+    waiters_sleep_and_doorbells_wake_them = "doorbell",
 }

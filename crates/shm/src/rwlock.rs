@@ -142,6 +142,12 @@ impl<T> RwLock<T> {
         self.0.raw()
     }
 
+    /// The data, to be looked at without the lock: what is read may be half of a change.
+    #[must_use]
+    pub fn contents(&self) -> &Contents<T> {
+        self.guarded.contents()
+    }
+
     /// The segment that it lies in.
     pub fn segment(&self) -> &Segment {
         self.0.segment()

@@ -3,7 +3,6 @@
 //! Whatever the server says costs an error at most: all is checked before it is believed, and what is kept is bounded by
 //! [`Limits`].
 
-mod line;
 mod options;
 
 use std::collections::BTreeMap;
@@ -13,10 +12,10 @@ use std::time::{Duration, Instant};
 
 pub use self::options::ClientOptions;
 
-use self::line::Line;
 use crate::bell::Bell;
 use crate::error::{Error, Result, label};
 use crate::id::{PeerId, Vector};
+use crate::line::Line;
 use crate::memory::Memory;
 use crate::protocol::{Conversation, Limits, News};
 

@@ -11,15 +11,11 @@
 //! 2 comes before 3 and 4, so whoever is told, by either, finds the death noted: nobody looks too early and sleeps again. 3 comes before
 //! 4, so a host client that is woken has the message waiting. A guest hears 4 only: QEMU does not tell it of 3.
 
-mod events;
-mod listener;
 mod observer;
 mod options;
 mod outbox;
 mod peers;
 mod seat;
-mod socket_file;
-mod stopper;
 
 use core::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -35,16 +31,16 @@ use thiserror::Error;
 pub use self::observer::{Departure, Observer, Refusal};
 pub use self::options::ServerOptions;
 pub use self::peers::Peers;
-pub use self::stopper::Stopper;
 
-use self::events::{Events, Source};
-use self::listener::{Knock, Listener};
 use self::outbox::Outbox;
 use self::seat::{Patience, Seat};
 use crate::bell::Bell;
 use crate::error::{Error, Result};
+use crate::events::{Events, Source};
 use crate::id::{PeerId, Vector};
+use crate::listener::{Knock, Listener};
 use crate::memory::Memory;
+use crate::stopper::Stopper;
 
 /// How many newcomers are let in before the others are served again.
 const NEWCOMERS: usize = 16;

@@ -11,10 +11,10 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 
-use super::events::{Events, Source};
 use super::observer::Departure;
 use super::outbox::{Outbox, Sent};
 use crate::bell::Bell;
+use crate::events::{Events, Source};
 use crate::id::PeerId;
 
 /// Bytes of a socket's buffer, which is about ten messages. Descriptors in flight count against a limit that all

@@ -129,16 +129,13 @@ fn pingpong(
     let rounds_argument = rounds.to_string();
     let write = vec!["pingpong", lock, "--rounds", &rounds_argument];
     let read = vec!["pingpong", lock, "--rounds", &rounds_argument, "--read"];
-    let mut violations = 0;
+    let (mut violations, mut trip_us) = (0, 0.0);
     for mut actor in together(stage, cast, &[(writer, write), (reader, read)])? {
-        match actor.hear_within(LIMIT)? {
-            Said::Played { rounds: played, out_of_order } => {
-                violations += out_of_order + rounds.abs_diff(played)
-            }
-            other => bail!("a player said {other:?}"),
-        }
+        let (played, out_of_order, median_us) = actor.played(LIMIT)?;
+        violations += out_of_order + rounds.abs_diff(played);
+        trip_us = median_us;
     }
-    Ok(outcome.counts(rounds, violations).note("ping-pong under two locks"))
+    Ok(outcome.counts(rounds, violations).note(format!("ping-pong under two locks, {trip_us:.0} us")))
 }
 
 /// All locks, for that cast; the least work is so many sections of each.

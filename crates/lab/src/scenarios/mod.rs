@@ -1,5 +1,6 @@
 //! The scenarios.
 
+mod doorbell;
 mod exclusion;
 
 use crate::outcome::Outcome;
@@ -60,5 +61,11 @@ pub const ALL: &[Scenario] = &[
         about: "x86-64 with load-linked / store-conditional, and with LSE; write-combined and device memory",
         is_quick: true,
         run: exclusion::mixed,
+    },
+    Scenario {
+        name: "doorbell",
+        about: "two guests with agents: waiters sleep, no kick is lost, round trips against bare eventfds",
+        is_quick: true,
+        run: doorbell::run,
     },
 ];

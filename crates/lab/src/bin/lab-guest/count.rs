@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// How long a section takes, in microseconds, beyond the least
     #[arg(long, default_value_t = 0)]
     hold_us: u64,
+    /// After each section let another domain be next
+    #[arg(long)]
+    alternate: bool,
 }
 
 pub(crate) fn run(segment: &Segment, args: &Args) -> anyhow::Result<()> {
@@ -61,11 +64,15 @@ pub(crate) fn run(segment: &Segment, args: &Args) -> anyhow::Result<()> {
     say(&Said::Counted(all))
 }
 
+/// How often somebody who lets another be next looks whether he was.
+const POLL: Duration = Duration::from_micros(50);
+
 fn work(court: &dyn Court, me: u64, args: &Args, start: Instant) -> anyhow::Result<Counted> {
     let end = args.millis.map(|millis| start + Duration::from_millis(millis));
     let mut counted = Counted::default();
     let mut last = Instant::now();
-    while args.turns.is_none_or(|turns| counted.turns < turns) && end.is_none_or(|end| last < end) {
+    let is_last = |turn| args.turns == Some(turn);
+    while !is_last(counted.turns) && end.is_none_or(|end| last < end) {
         let found = court.section(me, Duration::from_micros(args.hold_us))?;
         let now = Instant::now();
         counted.turns += 1;
@@ -74,6 +81,10 @@ fn work(court: &dyn Court, me: u64, args: &Args, start: Instant) -> anyhow::Resu
         counted.owner_deaths += u64::from(found.owner_died);
         counted.longest_us = counted.longest_us.max(micros(now - last));
         last = now;
+        while args.alternate && !is_last(counted.turns) && court.last() == me {
+            thread::sleep(POLL);
+            last = Instant::now();
+        }
     }
     Ok(counted)
 }

@@ -47,9 +47,21 @@ fn mend(field: &[AtomicU64]) {
 pub(crate) trait Court: Sync {
     /// One critical section, of domain `me`, `hold` long.
     fn section(&self, me: u64, hold: Duration) -> anyhow::Result<Found>;
+
+    /// The data, to be looked at without the lock.
+    fn words(&self) -> &[AtomicU64];
+
+    /// Which domain's section was the last.
+    fn last(&self) -> u64 {
+        self.words()[2].load(Ordering::Relaxed)
+    }
 }
 
 impl<L: RawLock<SegmentContext> + Sync> Court for SpinMutex<Field, L> {
+    fn words(&self) -> &[AtomicU64] {
+        self.contents().words()
+    }
+
     fn section(&self, me: u64, hold: Duration) -> anyhow::Result<Found> {
         let guard = self.lock()?;
         let found = turn(guard.words(), me, hold);
@@ -59,6 +71,10 @@ impl<L: RawLock<SegmentContext> + Sync> Court for SpinMutex<Field, L> {
 }
 
 impl Court for Mutex<Field> {
+    fn words(&self) -> &[AtomicU64] {
+        self.contents().words()
+    }
+
     fn section(&self, me: u64, hold: Duration) -> anyhow::Result<Found> {
         let (mut guard, owner_died) = match self.lock() {
             Ok(guard) => (guard, false),
@@ -77,6 +93,10 @@ impl Court for Mutex<Field> {
 
 /// Every section reads first, and then writes.
 impl Court for RwLock<Field> {
+    fn words(&self) -> &[AtomicU64] {
+        self.contents().words()
+    }
+
     fn section(&self, me: u64, hold: Duration) -> anyhow::Result<Found> {
         let differs =
             |field: &[AtomicU64]| field[0].load(Ordering::Relaxed) != field[1].load(Ordering::Relaxed);
@@ -108,6 +128,10 @@ impl Court for RwLock<Field> {
 struct Nothing(SpinMutex<Field, RawTas>);
 
 impl Court for Nothing {
+    fn words(&self) -> &[AtomicU64] {
+        self.0.contents().words()
+    }
+
     fn section(&self, me: u64, hold: Duration) -> anyhow::Result<Found> {
         Ok(turn(self.0.contents().words(), me, hold))
     }

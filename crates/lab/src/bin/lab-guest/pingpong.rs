@@ -1,5 +1,7 @@
 //! The two-lock ping-pong: whoever acquires a lock gives up the other.
 
+use std::time::Instant;
+
 use anyhow::bail;
 use crosslock::crosslock_core::primitive::Ordering;
 use crosslock::crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
@@ -44,7 +46,7 @@ fn play<L: RawLock<SegmentContext>>(segment: &Segment, args: &Args) -> anyhow::R
     wait_for_start()?;
     let (mine, others) = if args.read { (&full, &empty) } else { (&empty, &full) };
     let message = &empty.contents().words()[0];
-    let mut out_of_order = 0;
+    let (mut out_of_order, mut last, mut trips) = (0, Instant::now(), Vec::new());
     for round in 1..=args.rounds {
         mine.raw().acquire(cx)?;
         if args.read {
@@ -52,8 +54,13 @@ fn play<L: RawLock<SegmentContext>>(segment: &Segment, args: &Args) -> anyhow::R
         } else {
             message.store(round, Ordering::Relaxed);
         }
+        let now = Instant::now();
+        trips.push(now - last);
+        last = now;
         // SAFETY: it is held, and the right to release it came with the other (at first: from the start).
         unsafe { others.raw().release(cx) }?;
     }
-    say(&Said::Played { rounds: args.rounds, out_of_order })
+    trips.sort_unstable();
+    let median_us = trips.get(trips.len() / 2).map_or(0.0, |trip| trip.as_secs_f64() * 1e6);
+    say(&Said::Played { rounds: args.rounds, out_of_order, median_us })
 }

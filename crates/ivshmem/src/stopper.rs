@@ -1,4 +1,4 @@
-//! How a server is told to end.
+//! How a server, or an agent, is told to end.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -6,12 +6,13 @@ use std::sync::Arc;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
-/// Ends a [`Server::run`](crate::Server::run), from any thread or from a signal handler. Clones end the same server.
+/// Ends a [`Server::run`](crate::Server::run) or [`Agent::run`](crate::guest::Agent::run), from any thread or from a signal handler. Clones
+/// end the same one.
 #[derive(Clone, Debug)]
 pub struct Stopper(Arc<OwnedFd>);
 
 impl Stopper {
-    pub(super) fn new() -> Result<Self, Errno> {
+    pub(crate) fn new() -> Result<Self, Errno> {
         let fd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         Ok(Self(Arc::new(fd)))
     }

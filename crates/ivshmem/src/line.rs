@@ -14,14 +14,14 @@ use crate::wire::Incoming;
 
 /// A socket, and the message that is coming in.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(crate) struct Line {
     socket: OwnedFd,
     incoming: Incoming,
 }
 
 impl Line {
     /// Connects; gives nothing if that took longer than `timeout`, because nobody accepts.
-    pub(super) fn open(path: &Path, timeout: Duration) -> Result<Option<Self>> {
+    pub(crate) fn open(path: &Path, timeout: Duration) -> Result<Option<Self>> {
         let address = SocketAddrUnix::new(path).map_err(Error::io("use the path of the socket"))?;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .map_err(Error::io("make a socket"))?;
@@ -37,12 +37,12 @@ impl Line {
     }
 
     /// The next message, if it is there; never sleeps.
-    pub(super) fn listen(&mut self) -> Result<Option<(i64, Option<OwnedFd>)>> {
+    pub(crate) fn listen(&mut self) -> Result<Option<(i64, Option<OwnedFd>)>> {
         self.incoming.receive(self.socket.as_fd())
     }
 
     /// Sleeps until there is something to listen to, or for `timeout`.
-    pub(super) fn wait(&self, timeout: Duration) -> Result<()> {
+    pub(crate) fn wait(&self, timeout: Duration) -> Result<()> {
         let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
         match poll(&mut fds, timeout.try_into().ok().as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),

@@ -18,7 +18,7 @@ const BATCH: usize = 64;
 
 /// Who has something to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
     Client(PeerId),
     /// A bell of the server's own.
     Bell(Vector),
@@ -57,25 +57,25 @@ impl Source {
 
 /// The epoll instance.
 #[derive(Debug)]
-pub(super) struct Events(OwnedFd);
+pub(crate) struct Events(OwnedFd);
 
 impl Events {
-    pub(super) fn new() -> Result<Self, Errno> {
+    pub(crate) fn new() -> Result<Self, Errno> {
         epoll::create(CreateFlags::CLOEXEC).map(Self)
     }
 
     /// Waits for `wanted` on `fd`; its end and its errors are always told.
-    pub(super) fn watch(&self, fd: impl AsFd, source: Source, wanted: EventFlags) -> Result<(), Errno> {
+    pub(crate) fn watch(&self, fd: impl AsFd, source: Source, wanted: EventFlags) -> Result<(), Errno> {
         epoll::add(&self.0, fd, EventData::new_u64(source.pack()), wanted)
     }
 
     /// Waits for something else on a watched `fd`.
-    pub(super) fn change(&self, fd: impl AsFd, source: Source, wanted: EventFlags) -> Result<(), Errno> {
+    pub(crate) fn change(&self, fd: impl AsFd, source: Source, wanted: EventFlags) -> Result<(), Errno> {
         epoll::modify(&self.0, fd, EventData::new_u64(source.pack()), wanted)
     }
 
     /// Sleeps until something happens; gives nothing at the end of `timeout`, after an hour, or after a signal.
-    pub(super) fn wait(&self, timeout: Option<Duration>) -> Result<Vec<(Source, EventFlags)>, Errno> {
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> Result<Vec<(Source, EventFlags)>, Errno> {
         let timeout = timeout.map_or(MAX_SLEEP, |timeout| timeout.min(MAX_SLEEP));
         let timeout = Timespec::try_from(timeout).map_err(|_| Errno::INVAL)?;
         let mut events = Vec::with_capacity(BATCH);

@@ -7,12 +7,12 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
-use super::socket_file::SocketFile;
 use crate::error::{Error, Result};
+use crate::socket_file::SocketFile;
 
 /// What was found at the door.
 #[derive(Debug)]
-pub(super) enum Knock {
+pub(crate) enum Knock {
     /// Somebody new.
     Newcomer(OwnedFd),
     /// Somebody for whom this process had no descriptor, and whose connection was closed.
@@ -25,22 +25,22 @@ pub(super) enum Knock {
 
 /// The door, and a descriptor in reserve: who finds none left can still be accepted, and closed.
 #[derive(Debug)]
-pub(super) struct Listener {
+pub(crate) struct Listener {
     file: SocketFile,
     reserve: Option<OwnedFd>,
 }
 
 impl Listener {
-    pub(super) fn create(path: &Path, mode: u32) -> Result<Self> {
+    pub(crate) fn create(path: &Path, mode: u32) -> Result<Self> {
         let file = SocketFile::create(path, mode)?;
         Ok(Self { file, reserve: Some(reserve().map_err(Error::io("keep a descriptor in reserve"))?) })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.file.path()
     }
 
-    pub(super) fn accept(&mut self) -> Knock {
+    pub(crate) fn accept(&mut self) -> Knock {
         match self.try_accept() {
             Ok(newcomer) => Knock::Newcomer(newcomer),
             Err(error @ (Errno::MFILE | Errno::NFILE)) => self.turn_away(error),

@@ -1,0 +1,178 @@
+//! Sleeping for another machine, and being woken by its doorbell.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use vmlab::Cpu::X86_64;
+
+use crate::actor::Actor;
+use crate::outcome::Outcome;
+use crate::said::Said;
+use crate::scenarios::Extent;
+use crate::stage::{DRILL, Machine, Place, Stage};
+
+const MACHINES: &str = "x86-64 + x86-64";
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// How much longer a wake-up may take than bare doorbells do.
+const MOST: f64 = 1.5;
+
+/// How much of its virtual CPUs a sleeping waiter may use.
+const MOST_CPU: f64 = 0.05;
+
+pub(super) fn run(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
+    let stage = Stage::served()?;
+    let mut machines = stage.boot_with(&[X86_64, X86_64], |config| config)?;
+    let (series, rounds, soak) = match extent {
+        Extent::Quick => (2, 500, 2_000),
+        Extent::Full => (5, 2_000, 100_000),
+    };
+    let trips = round_trips(&stage, &mut machines, scenario, series, rounds)?;
+    let asleep = asleep(&stage, &machines, scenario)?;
+    let soaked = ["robust", "pvqspinlock"].map(|lock| hand_overs(&stage, &machines, scenario, lock, soak));
+    Ok([trips, asleep].into_iter().chain(soaked.into_iter().collect::<anyhow::Result<Vec<_>>>()?).collect())
+}
+
+/// A lock's round trip against that of bare doorbells, one after the other and so on. The agents stand in the end.
+fn round_trips(
+    stage: &Stage,
+    machines: &mut [Machine],
+    scenario: &'static str,
+    series: usize,
+    rounds: u64,
+) -> anyhow::Result<Outcome> {
+    let (mut bare, mut ours, mut violations) = (Vec::new(), Vec::new(), 0);
+    for number in 0..series {
+        if number > 0 {
+            machines.iter_mut().try_for_each(Machine::kill_agent)?;
+        }
+        bare.push(bare_round_trip(stage, machines, rounds)?);
+        machines.iter_mut().try_for_each(Machine::start_agent)?;
+        let (trip, wrong) = round_trip(stage, machines, rounds)?;
+        ours.push(trip);
+        violations += wrong;
+    }
+    let (bare, ours) = (median(&mut bare), median(&mut ours));
+    let ratio = ours / bare;
+    let note = format!("round trip {ours:.0} us, bare doorbells {bare:.0} us: {ratio:.2} x");
+    let outcome = Outcome::new(scenario, MACHINES, "pvqspinlock").counts(series as u64 * rounds, violations);
+    Ok(outcome.check(ratio <= MOST).note(note))
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The median of doorbells there and back, in microseconds.
+fn bare_round_trip(stage: &Stage, machines: &[Machine], rounds: u64) -> anyhow::Result<f64> {
+    let [one, other] = machines else { bail!("a round trip needs two machines") };
+    let peers = stage.peers();
+    let [first, second] = peers[..] else { bail!("the peers are {peers:?}") };
+    let echo = |peer: u32| -> anyhow::Result<_> {
+        let mut echo = one.guest().exec([DRILL, "echo", &peer.to_string()])?;
+        let line = echo.line_with("echoes as peer", Duration::from_secs(30))?;
+        let own: u32 = line.split(' ').next_back().context("no peer")?.parse()?;
+        Ok((echo, own))
+    };
+    let (mut echo_program, mut own) = echo(first)?;
+    if own == first {
+        echo_program.kill()?;
+        echo_program.wait(Duration::from_secs(10))?;
+        (echo_program, own) = echo(second)?;
+    }
+    let measure = [DRILL, "round-trip", &own.to_string(), &rounds.to_string()];
+    let said = other.guest().program(measure).limit(LIMIT).run()?.success()?.text();
+    echo_program.kill()?;
+    echo_program.wait(Duration::from_secs(10))?;
+    let median = said.split("median ").nth(1).and_then(|rest| rest.split(' ').next());
+    Ok(median.with_context(|| format!("the drill said {said}"))?.parse()?)
+}
+
+/// The median of two hand-overs of a lock, there and back, in microseconds; and messages out of order.
+fn round_trip(stage: &Stage, machines: &[Machine], rounds: u64) -> anyhow::Result<(f64, u64)> {
+    let rounds = rounds.to_string();
+    let deed = ["pingpong", "pvqspinlock", "--rounds", &rounds];
+    let mut writer = stage.start(Place::Guest(&machines[0]), &deed)?;
+    writer.expect(&Said::Ready)?;
+    let mut reader = stage.start(Place::Guest(&machines[1]), &[&deed[..], &["--read"]].concat())?;
+    reader.expect(&Said::Ready)?;
+    writer.go()?;
+    reader.go()?;
+    let (_, _, trip) = writer.played(LIMIT)?;
+    let (_, wrong, _) = reader.played(LIMIT)?;
+    Ok((trip, wrong))
+}
+
+/// One has a robust lock for seconds, the other waits for it: what the waiting costs.
+fn asleep(stage: &Stage, machines: &[Machine], scenario: &'static str) -> anyhow::Result<Outcome> {
+    const HELD: Duration = Duration::from_secs(4);
+    let [one, other] = machines else { bail!("one has the lock, one waits") };
+    let mut owner = stage.start(Place::Guest(one), &["hold", "held"])?;
+    owner.expect(&Said::Holds)?;
+    let mut waiter = stage.start(Place::Guest(other), &["wait", "held"])?;
+    waiter.expect(&Said::Ready)?;
+    waiter.go()?;
+    waiter.expect(&Said::Waits)?;
+    // What comes before the sleep does not count.
+    std::thread::sleep(Duration::from_millis(500));
+    let (start, before) = (Instant::now(), other.cpu_time()?);
+    ensure!(waiter.is_silent(HELD)?, "the waiter has got a lock that is held");
+    let (time, cpu) = (start.elapsed(), other.cpu_time()? - before);
+    owner.go()?;
+    let (got, _) = waiter.got(LIMIT)?;
+    owner.expect(&Said::Released)?;
+    let share = |cpu: Duration| cpu.as_secs_f64() / time.as_secs_f64();
+    let (machine, process) = (share(cpu), got.cpu_us as f64 / got.waited_us as f64);
+    let note = format!(
+        "asleep: {:.1} % of a CPU for all its virtual ones, {:.2} % in the process",
+        1e2 * machine,
+        1e2 * process
+    );
+    let outcome = Outcome::new(scenario, MACHINES, "robust").counts(1, u64::from(got.owner_died));
+    Ok(outcome.check(machine < MOST_CPU && process < MOST_CPU).note(note))
+}
+
+/// Both take turns, and whoever waits sleeps: each turn needs a kick.
+fn hand_overs(
+    stage: &Stage,
+    machines: &[Machine],
+    scenario: &'static str,
+    lock: &str,
+    times: u64,
+) -> anyhow::Result<Outcome> {
+    let turns = (times / 2).to_string();
+    let deed = [
+        "count",
+        lock,
+        "--name",
+        &format!("soak {lock}"),
+        "--turns",
+        &turns,
+        "--hold-us",
+        "200",
+        "--alternate",
+    ];
+    let mut actors = machines
+        .iter()
+        .map(|machine| stage.start(Place::Guest(machine), &deed))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    actors.iter_mut().try_for_each(|actor| actor.expect(&Said::Ready))?;
+    actors.iter_mut().try_for_each(Actor::go)?;
+    let (mut handed_over, mut violations, mut late, mut longest_us, mut took_us) = (0, 0, 0, 0, 0);
+    for actor in &mut actors {
+        let counted = actor.counted(LIMIT)?;
+        handed_over += counted.handed_over;
+        violations += counted.violations;
+        late += counted.late_kicks;
+        longest_us = longest_us.max(counted.longest_us);
+        took_us = took_us.max(counted.took_us);
+    }
+    let each = took_us as f64 / handed_over.max(1) as f64;
+    let note = format!(
+        "hand-overs to sleepers, {each:.0} us each with 200 us held, longest wait {:.1} ms, {late} kicks late",
+        longest_us as f64 / 1e3
+    );
+    let outcome = Outcome::new(scenario, MACHINES, lock).counts(handed_over, violations + late);
+    Ok(outcome.check(handed_over + 1 >= times).note(note))
+}
