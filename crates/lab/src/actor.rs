@@ -158,9 +158,14 @@ impl Actor {
         }
     }
 
+    /// How it ended, and what it complained of.
     fn last_words(&mut self) -> String {
         match &mut self.process {
-            Process::Guest(program) => program.exit().map_or_else(String::new, |exit| format!(": {exit}")),
+            Process::Guest(program) => {
+                let exit = program.exit().map_or_else(String::new, |exit| format!(": {exit}"));
+                let complaint = program.complaint(Duration::from_secs(1)).unwrap_or_default();
+                format!("{exit} {}", complaint.trim())
+            }
             Process::Host { child, .. } => {
                 child.wait().map_or_else(|_| String::new(), |status| format!(": {status}"))
             }

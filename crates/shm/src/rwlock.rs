@@ -142,10 +142,9 @@ impl<T> RwLock<T> {
         self.0.raw()
     }
 
-    /// The data, to be looked at without the lock: what is read may be half of a change.
-    #[must_use]
+    /// The data, whether or not the lock is held: for those who look on.
     pub fn contents(&self) -> &Contents<T> {
-        self.guarded.contents()
+        self.0.contents()
     }
 
     /// The segment that it lies in.

@@ -183,6 +183,17 @@ impl Program {
         }))
     }
 
+    /// Waits for the end of its standard error, and gives what is there and was not given before.
+    ///
+    /// # Errors
+    /// It does not end within `limit`, or the guest is gone.
+    pub fn complaint(&self, limit: Duration) -> Result<String> {
+        let bytes = self.look(limit, "end of the errors", |program| {
+            program.stderr.ended.then(|| program.stderr.take())
+        })?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// Reads lines until one contains `text`, and gives that one.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ pub(crate) struct Args {
     #[arg(long, required_unless_present_any = ["plain", "agent"])]
     file: Option<PathBuf>,
     /// In a guest with an agent: its socket
-    #[arg(long, num_args = 0..=1, default_missing_value = DEFAULT_SOCKET)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = DEFAULT_SOCKET)]
     agent: Option<PathBuf>,
     /// In a guest, the memory of whose only ivshmem device it is: this guest is that domain
     #[arg(long, value_name = "DOMAIN")]
