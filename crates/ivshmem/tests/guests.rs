@@ -6,10 +6,12 @@
 
 mod support;
 
-use crosslock_ivshmem::{PeerId, ServerOptions, Vector};
-use support::{LONG, Served, Told};
+use std::time::{Duration, Instant};
+
+use crosslock_ivshmem::{Client, PeerId, ServerOptions, Vector};
+use support::{LONG, MEMORY_SIZE, Served, Told};
 use vmlab::toolchain::Artifact;
-use vmlab::{Cache, Config, Cpu, Guest, Program};
+use vmlab::{Cache, Config, Cpu, Exit, Guest, Program};
 
 const DRILL: &str = "/bin/ivshmem-drill";
 const V0: Vector = Vector::new(0);
@@ -36,9 +38,38 @@ fn run(guest: &Guest, words: &[&str]) -> String {
     guest.run([DRILL].iter().chain(words).copied()).unwrap().success().unwrap().text()
 }
 
+/// The first word of the memory, as the host has it.
+fn word(host: &Client, offset: u64) -> u64 {
+    let mut bytes = [0; 8];
+    assert_eq!(rustix::io::pread(host.memory(), &mut bytes, offset).unwrap(), 8);
+    u64::from_le_bytes(bytes)
+}
+
+/// What a drill that hammers has seen: `turns 5 ones 0 lost 0`.
+#[derive(Debug)]
+struct Seen {
+    turns: u64,
+    ones: u64,
+    lost: u64,
+}
+
+fn end_of_hammer(mut hammer: Program) -> Seen {
+    hammer.close_stdin().unwrap();
+    let line = hammer.line_with("turns", LONG).unwrap();
+    let number = |name: &str| {
+        let mut words = line.split(' ').skip_while(|word| *word != name);
+        words.nth(1).unwrap().parse().unwrap()
+    };
+    Seen { turns: number("turns"), ones: number("ones"), lost: number("lost") }
+}
+
 /// An agent that has said who it is, and heard the first ring of each vector.
 fn agent(guest: &Guest, words: &[&str]) -> (Program, String) {
-    let mut agent = drill(guest, &[&["agent"], words].concat());
+    let (before, after): (Vec<&str>, Vec<&str>) = match words {
+        ["--socket", path, rest @ ..] => (vec!["--socket", path], rest.to_vec()),
+        rest => (Vec::new(), rest.to_vec()),
+    };
+    let mut agent = drill(guest, &[&before[..], &["agent"], &after[..]].concat());
     let hello = agent.line_with("peer", LONG).unwrap();
     for vector in [V0, V1] {
         agent.line_with(&format!("rung {vector}"), LONG).unwrap();
@@ -80,4 +111,209 @@ fn a_cortex_a57_guest_rings_and_is_rung() {
 #[ignore = "boots guests"]
 fn an_aarch64_guest_with_lse_rings_and_is_rung() {
     rings_both_ways(Cpu::Aarch64Max);
+}
+
+/// Two guests, each with an agent, ring each other.
+fn ring_each_other(one: Cpu, other: Cpu) {
+    let served = Served::new(&ServerOptions::new(), 2);
+    let guests = [guest(&served, one, "one"), guest(&served, other, "other")];
+    let guests = Guest::boot_all(guests).unwrap();
+    let mut agents = [&guests[0], &guests[1]].map(|guest| agent(guest, &[]));
+    let ids = [0, 1].map(|index: usize| {
+        let hello = &agents[index].1;
+        hello.split(['(', ')']).nth(1).unwrap().to_owned()
+    });
+    assert_ne!(ids[0], ids[1]);
+    for round in 0..10 {
+        let (from, to) = (round % 2, (round + 1) % 2);
+        println!("{}", run(&guests[from], &["ring", &ids[to], "1"]));
+        agents[to].0.line_with("rung 1", LONG).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn two_x86_64_guests_ring_each_other() {
+    ring_each_other(Cpu::X86_64, Cpu::X86_64);
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn an_x86_64_and_a_cortex_a57_guest_ring_each_other() {
+    ring_each_other(Cpu::X86_64, Cpu::CortexA57);
+}
+
+fn processes_share_the_device(cpu: Cpu) {
+    const TIMES: u64 = 100_000;
+    let served = Served::new(&ServerOptions::new(), 2);
+    let guest = Guest::boot(guest(&served, cpu, cpu.name())).unwrap();
+    let host = served.join();
+    // Without an agent nobody has it, and is told what is missing.
+    let nobody = guest.run([DRILL, "add", "0", "1"]).unwrap();
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("start it first"), "{nobody:?}");
+    let (private, _) = agent(&guest, &["--socket", "/run/private.sock", "--mode", "600"]);
+    let stranger =
+        guest.run([DRILL, "--socket", "/run/private.sock", "--user", "1000", "add", "0", "1"]).unwrap();
+    assert!(String::from_utf8_lossy(&stranger.stderr).contains("Permission denied"), "{stranger:?}");
+    private.kill().unwrap();
+    assert_eq!(private.wait(LONG).unwrap(), Exit::Signal(9));
+
+    let (mut first, _) = agent(&guest, &["--mode", "666"]);
+    // A second one is refused, and does not take the interrupts.
+    let second = guest.run([DRILL, "agent"]).unwrap();
+    assert!(String::from_utf8_lossy(&second.stderr).contains("is running"), "{second:?}");
+    let times = TIMES.to_string();
+    let root = ["--user", "1000"];
+    let users: Vec<Program> = (0..3)
+        .map(|user| drill(&guest, &[if user == 0 { &root[..] } else { &[] }, &["add", "0", &times]].concat()))
+        .collect();
+    for user in users {
+        user.output(LONG).unwrap().success().unwrap();
+    }
+    assert_eq!(word(&host, 0), 3 * TIMES);
+    host.ring(PeerId::new(1), V1).unwrap();
+    first.line_with("rung 1", LONG).unwrap();
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn processes_of_an_x86_64_guest_share_the_device() {
+    processes_share_the_device(Cpu::X86_64);
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn processes_of_a_cortex_a57_guest_share_the_device() {
+    processes_share_the_device(Cpu::CortexA57);
+}
+
+/// How often an agent is killed.
+const KILLS: u64 = 20;
+
+/// Agents are killed and replaced while a process hammers on the memory. Gives what that process has seen.
+fn agents_die(guest: &Guest, host: &Client, hammer: Program, is_held: bool) -> Seen {
+    let mut last = hammer.pid();
+    for kill in 0..KILLS {
+        let (mut next, hello) = agent(guest, &[]);
+        let had_from: Option<u32> = hello.split(['(', ')']).rev().nth(1).and_then(|pid| pid.parse().ok());
+        let had_from = had_from.filter(|_| hello.contains("had from Some"));
+        assert_eq!(had_from.is_some(), is_held, "{hello}");
+        // Every one hears.
+        host.ring(PeerId::new(1), V1).unwrap();
+        next.line_with("rung 1", LONG).unwrap();
+        let pid = next.pid();
+        next.kill().unwrap();
+        assert_eq!(next.wait(LONG).unwrap(), Exit::Signal(9));
+        assert_ne!(pid, last, "kill {kill}");
+        last = pid;
+    }
+    let seen = end_of_hammer(hammer);
+    println!("{KILLS} agents killed, held {is_held}: {seen:?}");
+    assert!(seen.turns > 1000, "{seen:?}");
+    seen
+}
+
+fn hammer(guest: &Guest, words: &[&str]) -> Program {
+    let (before, after) = if words.contains(&"--user") { (words, &[][..]) } else { (&[][..], words) };
+    let mut hammer = drill(guest, &[before, &["hammer", "64"], after].concat());
+    hammer.line_with("hammering", LONG).unwrap();
+    hammer
+}
+
+fn no_write_is_lost_when_agents_die(cpu: Cpu) {
+    let served = Served::new(&ServerOptions::new(), 2);
+    let guest = Guest::boot(guest(&served, cpu, cpu.name())).unwrap();
+    let host = served.join();
+    let (first, _) = agent(&guest, &["--mode", "666"]);
+    let hammer = hammer(&guest, &["--user", "1000"]);
+    first.kill().unwrap();
+    assert_eq!(first.wait(LONG).unwrap(), Exit::Signal(9));
+    let seen = agents_die(&guest, &host, hammer, true);
+    assert_eq!((seen.ones, seen.lost), (0, 0), "{seen:?}");
+    assert_eq!(word(&host, 64), seen.turns);
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn no_write_is_lost_when_agents_of_an_x86_64_guest_die() {
+    no_write_is_lost_when_agents_die(Cpu::X86_64);
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn no_write_is_lost_when_agents_of_a_cortex_a57_guest_die() {
+    no_write_is_lost_when_agents_die(Cpu::CortexA57);
+}
+
+/// The control: a process that maps the memory and does not hold the device sees what the others are spared.
+#[test]
+#[ignore = "boots guests"]
+fn who_does_not_hold_the_device_loses_writes() {
+    let served = Served::new(&ServerOptions::new(), 2);
+    let guest = Guest::boot(guest(&served, Cpu::X86_64, "control")).unwrap();
+    let host = served.join();
+    let (first, _) = agent(&guest, &[]);
+    let hammer = hammer(&guest, &["--without-holding"]);
+    first.kill().unwrap();
+    assert_eq!(first.wait(LONG).unwrap(), Exit::Signal(9));
+    let seen = agents_die(&guest, &host, hammer, false);
+    assert!(seen.ones + seen.lost > 0, "{seen:?}");
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn a_plain_device_has_memory_and_no_bell() {
+    let memory = tempfile::Builder::new().tempfile_in("/dev/shm").unwrap();
+    memory.as_file().set_len(MEMORY_SIZE).unwrap();
+    let config = |cpu| bare(cpu, &format!("plain-{cpu}")).ivshmem_plain(memory.path(), MEMORY_SIZE);
+    let guests = [config(Cpu::X86_64), config(Cpu::CortexA57).vfio()];
+    for guest in Guest::boot_all(guests).unwrap() {
+        println!("{}", run(&guest, &["show"]));
+        let mut agent = drill(&guest, &["agent"]);
+        let hello = agent.line_with("peer", LONG).unwrap();
+        assert!(hello.contains("peer None mapped None"), "{hello}");
+        run(&guest, &["add", "8", "1000"]);
+        let ring = guest.run([DRILL, "ring", "1", "0"]).unwrap();
+        assert!(String::from_utf8_lossy(&ring.stderr).contains("has no vector 0"), "{ring:?}");
+        let error = guest.run([DRILL, "echo", "1"]).unwrap();
+        assert!(String::from_utf8_lossy(&error.stderr).contains("ivshmem-plain"), "{error:?}");
+    }
+    let bytes = std::fs::read(memory.path()).unwrap();
+    assert_eq!(u64::from_le_bytes(*bytes[8..].first_chunk().unwrap()), 2000);
+}
+
+/// Measures: `cargo test -p crosslock-ivshmem --test guests -- --ignored --nocapture round_trip`.
+fn round_trip(one: Cpu, other: Cpu) {
+    let served = Served::new(&ServerOptions::new(), 2);
+    let echoes = Guest::boot(guest(&served, other, "echoes")).unwrap();
+    let measures = Guest::boot(guest(&served, one, "measures")).unwrap();
+    let mut echo = drill(&echoes, &["echo", "2"]);
+    echo.line_with("echoes as peer 1", LONG).unwrap();
+    println!("{one} {other}: {}", run(&measures, &["round-trip", "1", "2000"]));
+    echo.kill().unwrap();
+    let host = served.join();
+    let mut echo = drill(&echoes, &["echo", "3"]);
+    echo.line_with("echoes as peer 1", LONG).unwrap();
+    let mut trips: Vec<Duration> = (0..2000)
+        .map(|_| {
+            let start = Instant::now();
+            host.ring(PeerId::new(1), V1).unwrap();
+            assert!(host.wait(V1, Some(LONG)).unwrap());
+            start.elapsed()
+        })
+        .collect();
+    trips.sort_unstable();
+    println!("host {other}: 2000 round trips: median {:.1} us", trips[1000].as_secs_f64() * 1e6);
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn round_trip_between_x86_64_guests() {
+    round_trip(Cpu::X86_64, Cpu::X86_64);
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn round_trip_between_x86_64_and_cortex_a57() {
+    round_trip(Cpu::X86_64, Cpu::CortexA57);
 }
