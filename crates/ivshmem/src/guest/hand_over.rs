@@ -19,7 +19,7 @@ use crate::protocol::MAX_VECTORS;
 pub const DEFAULT_SOCKET: &str = "/run/crosslock/ivshmem.sock";
 
 const VERSION: i64 = 1;
-const GREETING: i64 = (u32::from_be_bytes(*b"clgs") as i64) << 32 | VERSION;
+pub(super) const GREETING: i64 = (u32::from_be_bytes(*b"clgs") as i64) << 32 | VERSION;
 const NO_PEER: i64 = -1;
 
 /// What there is to hand over. `F` is any kind of descriptor.
