@@ -279,6 +279,46 @@ fn who_does_not_hold_the_device_loses_writes_on_cortex_a57() {
     who_does_not_hold_the_device_loses_writes(Cpu::CortexA57);
 }
 
+/// Of two devices that are held, each new agent has its own.
+#[test]
+#[ignore = "boots guests"]
+fn an_agent_takes_its_own_device_from_those_who_hold_several() {
+    let (one, other) = (Served::new(&ServerOptions::new(), 2), Served::new(&ServerOptions::new(), 2));
+    // The machine is peer 1 of one server, and 2 of the other.
+    let _first = other.join();
+    let both = guest(&one, Cpu::X86_64, "both").ivshmem_doorbell(&other.socket, 2);
+    let both = Guest::boot(both).unwrap();
+    let devices = ["0000:00:02.0", "0000:00:03.0"];
+    let start = |device: &str| {
+        let socket = format!("/run/{device}.sock");
+        let mut agent = drill(&both, &["--device", device, "--socket", &socket, "agent"]);
+        let hello = agent.line_with("peer", LONG).unwrap();
+        (agent, hello, socket)
+    };
+    let agents = devices.map(start);
+    let ids: Vec<&str> = agents.iter().map(|(_, hello, _)| hello.split(['(', ')']).nth(1).unwrap()).collect();
+    assert!(ids == ["1", "2"] || ids == ["2", "1"], "{ids:?}");
+    let holders: Vec<Program> = agents
+        .iter()
+        .map(|(_, _, socket)| {
+            let mut holder = drill(&both, &["--socket", socket, "hammer", "64"]);
+            holder.line_with("hammering", LONG).unwrap();
+            holder
+        })
+        .collect();
+    for (agent, _, _) in &agents {
+        agent.kill().unwrap();
+        assert_eq!(agent.wait(LONG).unwrap(), Exit::Signal(9));
+    }
+    for (device, id) in devices.into_iter().zip(ids) {
+        let (_, hello, _) = start(device);
+        assert!(hello.contains(&format!("peer Some({id})")) && hello.contains("had from Some"), "{hello}");
+    }
+    for holder in holders {
+        assert_eq!(end_of_hammer(holder).wrong(), 0);
+    }
+}
+
 /// A guest with the device alone behind a root port, where the kernel can reset it by the bus.
 fn behind_a_port(served: &Served) -> Config {
     let chardev = format!("socket,id=behind,path={}", served.socket.display());

@@ -406,6 +406,13 @@ mod tests {
     }
 
     #[test]
+    fn threads_may_share_an_attachment() {
+        fn check<T: Send + Sync>() {}
+        check::<Attachment>();
+        check::<Driver>();
+    }
+
+    #[test]
     fn an_agent_has_an_attachment_of_its_own() {
         let directory = tempfile::tempdir().unwrap();
         let agent = agent(&directory.path().join("socket"));
