@@ -9,7 +9,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use crosslock_ivshmem::{Client, PeerId, ServerOptions, Vector};
-use support::{LONG, MEMORY_SIZE, Served, Told};
+use support::{LONG, MEMORY_SIZE, Random, Served, Told};
 use vmlab::toolchain::Artifact;
 use vmlab::{Cache, Config, Cpu, Exit, Guest, Program};
 
@@ -153,10 +153,14 @@ fn an_x86_64_and_a_cortex_a57_guest_ring_each_other() {
     ring_each_other(Cpu::X86_64, Cpu::CortexA57);
 }
 
+/// What vfio-pci needs; nothing is bound to it.
+const MODULES: [&str; 2] = ["vfio_iommu_type1", "vfio_pci"];
+
 fn processes_share_the_device(cpu: Cpu) {
     const TIMES: u64 = 100_000;
     let served = Served::new(&ServerOptions::new(), 2);
-    let guest = Guest::boot(guest(&served, cpu, cpu.name())).unwrap();
+    let config = bare(cpu, cpu.name()).iommu().modules(MODULES).ivshmem_doorbell(&served.socket, 2);
+    let guest = Guest::boot(config).unwrap();
     let host = served.join();
     // Without an agent nobody has it, and is told what is missing.
     let nobody = guest.run([DRILL, "add", "0", "1"]).unwrap();
@@ -195,6 +199,27 @@ fn processes_of_an_x86_64_guest_share_the_device() {
 #[ignore = "boots guests"]
 fn processes_of_a_cortex_a57_guest_share_the_device() {
     processes_share_the_device(Cpu::CortexA57);
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn what_is_missing_is_said() {
+    let served = Served::new(&ServerOptions::new(), 2);
+    let socket = &served.socket;
+    let [bare_bus, no_module, no_device] = Guest::boot_all([
+        bare(Cpu::X86_64, "no-iommu").ivshmem_doorbell(socket, 2),
+        bare(Cpu::X86_64, "no-module").iommu().ivshmem_doorbell(socket, 2),
+        bare(Cpu::X86_64, "no-device"),
+    ])
+    .unwrap();
+    let expect = |guest: &Guest, wanted: &str| {
+        let refused = guest.run([DRILL, "agent"]).unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.exit == Exit::Code(1) && said.contains(wanted), "{said}");
+    };
+    expect(&bare_bus, "intel_iommu=on");
+    expect(&no_module, "modprobe vfio-pci");
+    expect(&no_device, "has no ivshmem device");
 }
 
 /// How often an agent is killed.
@@ -237,6 +262,14 @@ fn no_write_is_lost_when_agents_die(cpu: Cpu) {
     let hammer = hammer(&guest, &["--user", "1000"]);
     first.kill().unwrap();
     assert_eq!(first.wait(LONG).unwrap(), Exit::Signal(9));
+    // At any point of their beginnings.
+    let mut random = Random::seeded();
+    for _ in 0..KILLS {
+        let started = drill(&guest, &["agent"]);
+        std::thread::sleep(Duration::from_micros(random.below(60_000) as u64));
+        started.kill().unwrap();
+        assert_eq!(started.wait(LONG).unwrap(), Exit::Signal(9));
+    }
     let seen = agents_die(&guest, &host, hammer, true);
     assert_eq!(seen.wrong(), 0, "{seen:?}");
     assert_eq!(word(&host, 64), seen.turns);
