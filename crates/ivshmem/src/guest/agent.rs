@@ -24,9 +24,6 @@ use crate::stopper::Stopper;
 /// How many newcomers are served before the interrupts are heard again.
 const NEWCOMERS: usize = 16;
 
-/// How long the door stays shut when the system has no room for newcomers.
-const BREATHER: Duration = Duration::from_millis(50);
-
 /// How an agent is to be; after [`std::fs::OpenOptions`].
 ///
 /// ```
@@ -110,8 +107,6 @@ pub struct Agent {
     memory: OwnedFd,
     memory_size: u64,
     driver: Option<Driver>,
-    /// When newcomers are looked for again, if not now.
-    door_opens: Option<Instant>,
 }
 
 impl Agent {
@@ -132,10 +127,10 @@ impl Agent {
                 events.watch(bell, Source::Bell(vector), EventFlags::IN)?;
             }
             events.watch(&stopper, Source::Stop, EventFlags::IN)?;
-            events.watch(&listener, Source::Door, EventFlags::IN)
+            listener.watch(&events)
         };
         watch().map_err(Error::io("watch for events"))?;
-        Ok(Self { listener, events, stopper, memory, memory_size, driver, door_opens: None })
+        Ok(Self { listener, events, stopper, memory, memory_size, driver })
     }
 
     /// Which peer this machine is; none where the device has no doorbell.
@@ -213,7 +208,7 @@ impl Agent {
         mut rung: impl FnMut(Vector),
         timeout: Option<Duration>,
     ) -> Result<ControlFlow<()>> {
-        let opens = self.door_opens.map(|opens| opens.saturating_duration_since(Instant::now()));
+        let opens = self.listener.opens().map(|opens| opens.saturating_duration_since(Instant::now()));
         let timeout = [timeout, opens].into_iter().flatten().min();
         let batch = self.events.wait(timeout).map_err(Error::io("wait for events"))?;
         let (mut knocked, mut stopped) = (false, false);
@@ -230,7 +225,7 @@ impl Agent {
                 Source::Client(_) => {}
             }
         }
-        self.reopen_door();
+        self.listener.reopen(&self.events, Instant::now());
         if knocked {
             self.open_door();
         }
@@ -253,7 +248,7 @@ impl Agent {
                 Knock::Nobody => return,
                 Knock::NotNow(error) => {
                     tracing::warn!(%error, "cannot let anybody in");
-                    return self.shut_door();
+                    return self.listener.shut(&self.events, Instant::now());
                 }
             }
         }
@@ -273,21 +268,6 @@ impl Agent {
             device: driver.as_fd(),
         });
         Goods { memory: self.memory.as_fd(), memory_size: self.memory_size, doorbell }
-    }
-
-    /// Looks away from newcomers for a moment, for they would be seen again and again.
-    fn shut_door(&mut self) {
-        if self.events.change(&self.listener, Source::Door, EventFlags::empty()).is_ok() {
-            self.door_opens = Some(Instant::now() + BREATHER);
-        }
-    }
-
-    fn reopen_door(&mut self) {
-        if self.door_opens.is_some_and(|opens| opens <= Instant::now())
-            && self.events.change(&self.listener, Source::Door, EventFlags::IN).is_ok()
-        {
-            self.door_opens = None;
-        }
     }
 }
 
