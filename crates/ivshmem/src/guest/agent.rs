@@ -1,13 +1,17 @@
 //! The one process of a machine that has the interrupts, and hands the device to the others.
 
 use core::ops::ControlFlow;
+use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
+use super::attachment::Attachment;
 use super::device::{Device, Kind};
 use super::driver::Driver;
 use super::hand_over::{Bell as GivenBell, DEFAULT_SOCKET, Goods};
@@ -19,9 +23,6 @@ use crate::stopper::Stopper;
 
 /// How many newcomers are served before the interrupts are heard again.
 const NEWCOMERS: usize = 16;
-
-/// How long the door stays shut when the system has no room for newcomers.
-const BREATHER: Duration = Duration::from_millis(50);
 
 /// How an agent is to be; after [`std::fs::OpenOptions`].
 ///
@@ -49,7 +50,7 @@ impl AgentOptions {
         Self { socket: DEFAULT_SOCKET.into(), mode: 0o600 }
     }
 
-    /// Where it listens. The directory is made, mode 0755, if it is not there.
+    /// Where it listens. The directory is made, for all to enter and for root to change, if it is not there.
     #[must_use]
     pub fn socket(mut self, path: impl Into<PathBuf>) -> Self {
         self.socket = path.into();
@@ -71,9 +72,7 @@ impl AgentOptions {
     /// [`Error::Device`], with all that can be wrong with a device; [`Error::InUse`], [`Error::NotASocket`], [`Error::Busy`];
     /// [`Error::Io`].
     pub fn open(&self, device: &Device) -> Result<Agent> {
-        if let Some(directory) = self.socket.parent() {
-            std::fs::create_dir_all(directory).map_err(Error::io("make the directory of the socket"))?;
-        }
+        make_directory(&self.socket).map_err(Error::io("make the directory of the socket"))?;
         // The name first: nobody takes the interrupts of an agent that lives.
         let listener = Listener::create(&self.socket, self.mode)?;
         let driver = match device.kind() {
@@ -108,8 +107,6 @@ pub struct Agent {
     memory: OwnedFd,
     memory_size: u64,
     driver: Option<Driver>,
-    /// When newcomers are looked for again, if not now.
-    door_opens: Option<Instant>,
 }
 
 impl Agent {
@@ -130,10 +127,10 @@ impl Agent {
                 events.watch(bell, Source::Bell(vector), EventFlags::IN)?;
             }
             events.watch(&stopper, Source::Stop, EventFlags::IN)?;
-            events.watch(&listener, Source::Door, EventFlags::IN)
+            listener.watch(&events)
         };
         watch().map_err(Error::io("watch for events"))?;
-        Ok(Self { listener, events, stopper, memory, memory_size, driver, door_opens: None })
+        Ok(Self { listener, events, stopper, memory, memory_size, driver })
     }
 
     /// Which peer this machine is; none where the device has no doorbell.
@@ -146,6 +143,20 @@ impl Agent {
     #[must_use]
     pub const fn driver(&self) -> Option<&Driver> {
         self.driver.as_ref()
+    }
+
+    /// The same for other threads of this process, which ring while this one waits.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where there is no room for descriptors.
+    pub fn attach(&self) -> Result<Attachment> {
+        let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(Error::io("copy a descriptor"));
+        let goods = self.goods();
+        let doorbell = match goods.doorbell {
+            Some(GivenBell { id, vectors, device }) => Some(GivenBell { id, vectors, device: own(device)? }),
+            None => None,
+        };
+        Attachment::new(Goods { memory: own(goods.memory)?, memory_size: goods.memory_size, doorbell })
     }
 
     /// The memory, to be mapped.
@@ -197,7 +208,7 @@ impl Agent {
         mut rung: impl FnMut(Vector),
         timeout: Option<Duration>,
     ) -> Result<ControlFlow<()>> {
-        let opens = self.door_opens.map(|opens| opens.saturating_duration_since(Instant::now()));
+        let opens = self.listener.opens().map(|opens| opens.saturating_duration_since(Instant::now()));
         let timeout = [timeout, opens].into_iter().flatten().min();
         let batch = self.events.wait(timeout).map_err(Error::io("wait for events"))?;
         let (mut knocked, mut stopped) = (false, false);
@@ -214,7 +225,7 @@ impl Agent {
                 Source::Client(_) => {}
             }
         }
-        self.reopen_door();
+        self.listener.reopen(&self.events, Instant::now());
         if knocked {
             self.open_door();
         }
@@ -237,7 +248,7 @@ impl Agent {
                 Knock::Nobody => return,
                 Knock::NotNow(error) => {
                     tracing::warn!(%error, "cannot let anybody in");
-                    return self.shut_door();
+                    return self.listener.shut(&self.events, Instant::now());
                 }
             }
         }
@@ -246,33 +257,189 @@ impl Agent {
     /// Says all that there is to say. A new socket has room for it, so who does not read delays nobody; and what he does not read
     /// goes with his socket.
     fn serve(&self, socket: &OwnedFd) -> Result<(), Errno> {
+        let mut messages = self.goods().messages().into_iter();
+        messages.try_for_each(|(value, fd)| crate::wire::send(socket.as_fd(), value, fd))
+    }
+
+    fn goods(&self) -> Goods<BorrowedFd<'_>> {
         let doorbell = self.driver.as_ref().map(|driver| GivenBell {
             id: driver.id(),
             vectors: driver.vectors(),
             device: driver.as_fd(),
         });
-        let goods = Goods { memory: self.memory.as_fd(), memory_size: self.memory_size, doorbell };
-        goods.messages().into_iter().try_for_each(|(value, fd)| crate::wire::send(socket.as_fd(), value, fd))
+        Goods { memory: self.memory.as_fd(), memory_size: self.memory_size, doorbell }
     }
+}
 
-    /// Looks away from newcomers for a moment, for they would be seen again and again.
-    fn shut_door(&mut self) {
-        if self.events.change(&self.listener, Source::Door, EventFlags::empty()).is_ok() {
-            self.door_opens = Some(Instant::now() + BREATHER);
-        }
-    }
-
-    fn reopen_door(&mut self) {
-        if self.door_opens.is_some_and(|opens| opens <= Instant::now())
-            && self.events.change(&self.listener, Source::Door, EventFlags::IN).is_ok()
-        {
-            self.door_opens = None;
-        }
+/// The directory of a socket, whatever the umask; one that is there stays as it is.
+fn make_directory(socket: &Path) -> io::Result<()> {
+    let Some(directory) = socket.parent().filter(|directory| !directory.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    match fs::DirBuilder::new().mode(0o755).create(directory) {
+        // What the umask has taken away.
+        Ok(()) => fs::set_permissions(directory, fs::Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
 impl AsFd for Agent {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    use super::*;
+    use crate::guest::DeviceError;
+
+    const SIZE: u64 = 4096;
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn memory() -> OwnedFd {
+        let memory = memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&memory, SIZE).unwrap();
+        memory
+    }
+
+    /// An agent of a device without a doorbell.
+    fn agent(socket: &Path) -> Agent {
+        make_directory(socket).unwrap();
+        let listener = Listener::create(socket, 0o600).unwrap();
+        Agent::new(listener, None, memory(), SIZE).unwrap()
+    }
+
+    /// What `user` gives, while an agent runs.
+    fn with_agent<T>(user: impl FnOnce(&Path) -> T) -> T {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("run/socket");
+        let mut agent = agent(&socket);
+        let stopper = agent.stopper();
+        let running = std::thread::spawn(move || agent.run(|vector| panic!("{vector} was rung")));
+        let given = user(&socket);
+        stopper.stop();
+        running.join().unwrap().unwrap();
+        assert!(!socket.exists());
+        given
+    }
+
+    #[test]
+    fn memory_is_handed_over_and_outlives_the_agent() {
+        let attachment = with_agent(|socket| Attachment::connect(socket).unwrap());
+        assert_eq!((attachment.id(), attachment.vectors(), attachment.memory_size()), (None, 0, SIZE));
+        rustix::io::pwrite(attachment.memory(), b"here", 100).unwrap();
+        let error = attachment.ring(PeerId::SERVER, Vector::new(0)).unwrap_err();
+        assert!(matches!(error, Error::NoSuchVector { vectors: 0, .. }), "{error}");
+    }
+
+    #[test]
+    fn all_have_the_same_memory() {
+        let (one, other) =
+            with_agent(|socket| (Attachment::connect(socket).unwrap(), Attachment::connect(socket).unwrap()));
+        rustix::io::pwrite(one.memory(), b"shared", 0).unwrap();
+        let mut found = [0; 6];
+        rustix::io::pread(other.memory(), &mut found, 0).unwrap();
+        assert_eq!(&found, b"shared");
+    }
+
+    #[test]
+    fn those_without_manners_delay_nobody() {
+        with_agent(|socket| {
+            let mut crowd = Vec::new();
+            for number in 0..400 {
+                let mut rude = UnixStream::connect(socket).unwrap();
+                match number % 4 {
+                    0 => drop(rude),
+                    1 => rude.shutdown(std::net::Shutdown::Both).unwrap(),
+                    // The agent may have hung up.
+                    2 => drop(rude.write_all(&[0xff; 4096])),
+                    _ => crowd.push(rude),
+                }
+            }
+            let start = Instant::now();
+            Attachment::connect(socket).unwrap();
+            assert!(start.elapsed() < LONG / 4, "{:?}", start.elapsed());
+        });
+    }
+
+    #[test]
+    fn the_directory_is_made_and_the_name_of_a_dead_one_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("run/socket");
+        let first = agent(&socket);
+        let mode = fs::metadata(directory.path().join("run")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+        let error = Listener::create(&socket, 0o600).unwrap_err();
+        assert!(matches!(error, Error::InUse { .. }), "{error}");
+        // A killed one leaves its name.
+        drop(std::os::unix::net::UnixListener::bind(directory.path().join("dead")).unwrap());
+        drop(agent(&directory.path().join("dead")));
+        drop(first);
+        assert!(!socket.exists());
+    }
+
+    #[test]
+    fn threads_may_share_an_attachment() {
+        fn check<T: Send + Sync>() {}
+        check::<Attachment>();
+        check::<Driver>();
+    }
+
+    #[test]
+    fn an_agent_has_an_attachment_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let agent = agent(&directory.path().join("socket"));
+        let attachment = agent.attach().unwrap();
+        drop(agent);
+        assert_eq!(attachment.memory_size(), SIZE);
+    }
+
+    /// What a newcomer makes of an agent that says this.
+    fn attach_to(messages: &[(i64, Option<OwnedFd>)], timeout: Duration, hangs_up: bool) -> Error {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        std::thread::scope(|scope| {
+            let attaching = scope.spawn(|| Attachment::connect_within(&socket, timeout));
+            let (line, _) = listener.accept().unwrap();
+            for (value, fd) in messages {
+                crate::wire::send(line.as_fd(), *value, fd.as_ref().map(OwnedFd::as_fd)).unwrap();
+            }
+            let kept = (!hangs_up).then_some(line);
+            let error = attaching.join().unwrap().unwrap_err();
+            drop(kept);
+            error
+        })
+    }
+
+    #[test]
+    fn an_agent_that_means_harm_costs_an_error() {
+        let device = |error| match error {
+            Error::Device(error) => error,
+            other => panic!("{other}"),
+        };
+        let greeting = || (crate::guest::hand_over::GREETING, None);
+        let error = device(attach_to(&[(0, None)], LONG, false));
+        assert!(matches!(error, DeviceError::NotAnAgent { what: "the greeting", found: 0, .. }), "{error}");
+        let error = device(attach_to(&[greeting()], LONG, true));
+        assert!(matches!(error, DeviceError::HungUp { .. }), "{error}");
+        let error = device(attach_to(&[greeting()], Duration::from_millis(20), false));
+        assert!(matches!(error, DeviceError::NoAnswer { .. }), "{error}");
+        let size = i64::try_from(SIZE).unwrap();
+        let bell = |fd| [greeting(), (1, None), (2, None), (size, Some(memory())), (0, Some(fd))];
+        let error = device(attach_to(&bell(memory()), LONG, false));
+        assert!(matches!(&error, DeviceError::NotADevice { found } if found.contains("memfd")), "{error}");
+        let socket = UnixStream::pair().unwrap().0;
+        let no_memory = [greeting(), (-1, None), (0, None), (size, Some(socket.into()))];
+        assert!(matches!(attach_to(&no_memory, LONG, false), Error::UnfitMemory { .. }));
+        let other_size = [greeting(), (-1, None), (0, None), (size + 1, Some(memory()))];
+        assert!(matches!(attach_to(&other_size, LONG, false), Error::UnfitMemory { .. }));
     }
 }

@@ -1,6 +1,6 @@
 //! A process that uses the device, which an agent has handed to it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,11 @@ impl Attachment {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub fn connect_within(socket: impl AsRef<Path>, timeout: Duration) -> Result<Self> {
-        let goods = receive(socket.as_ref(), timeout)?;
+        Self::new(receive(socket.as_ref(), timeout)?)
+    }
+
+    /// Of what somebody has given, which may be something else.
+    pub(super) fn new(goods: Goods<OwnedFd>) -> Result<Self> {
         let memory = Memory::new(goods.memory)?;
         if memory.size != goods.memory_size {
             let reason = "it must be as large as the agent says";
@@ -119,7 +123,7 @@ impl Attachment {
     }
 }
 
-fn receive(path: &Path, timeout: Duration) -> Result<Goods<std::os::fd::OwnedFd>> {
+fn receive(path: &Path, timeout: Duration) -> Result<Goods<OwnedFd>> {
     let start = Instant::now();
     let no_answer = || {
         let waited_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -106,7 +106,7 @@ impl Device {
         Ok(found)
     }
 
-    fn on(bus: &Path, address: &str) -> Result<Self> {
+    pub(super) fn on(bus: &Path, address: &str) -> Result<Self> {
         let directory = bus.join("devices").join(address);
         // An address is one name: none that leads elsewhere.
         if address.is_empty() || address.contains('/') || !is_ivshmem(&directory) {

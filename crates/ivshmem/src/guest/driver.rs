@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use vfio_bindings::bindings::vfio::{VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU};
+use vfio_bindings::bindings::vfio::{
+    VFIO_GROUP_FLAGS_CONTAINER_SET, VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU,
+};
 
 use super::device::{COMMAND, COMMAND_MASTER, COMMAND_MEMORY, Device, Kind};
 use super::doorbell::Doorbell;
@@ -204,7 +206,12 @@ fn open_anew(device: &Device) -> Result<Option<OpenDevice>> {
     let number = device.iommu_group()?;
     let Some(group) = open(&format!("/dev/vfio/{number}"))? else { return Ok(None) };
     let group = Group(group);
-    if group.flags().map_err(device.vfio("show the group"))? & VFIO_GROUP_FLAGS_VIABLE == 0 {
+    let flags = group.flags().map_err(device.vfio("show the group"))?;
+    if flags & VFIO_GROUP_FLAGS_CONTAINER_SET != 0 {
+        // A kernel that lets a group be opened again shows in this way that its device is open.
+        return Ok(None);
+    }
+    if flags & VFIO_GROUP_FLAGS_VIABLE == 0 {
         return Err(DeviceError::GroupNotViable { address: device.label(), group: number }.into());
     }
     // Neither container nor group is needed any more when the device is open: it keeps both.

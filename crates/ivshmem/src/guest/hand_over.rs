@@ -19,7 +19,7 @@ use crate::protocol::MAX_VECTORS;
 pub const DEFAULT_SOCKET: &str = "/run/crosslock/ivshmem.sock";
 
 const VERSION: i64 = 1;
-const GREETING: i64 = (u32::from_be_bytes(*b"clgs") as i64) << 32 | VERSION;
+pub(super) const GREETING: i64 = (u32::from_be_bytes(*b"clgs") as i64) << 32 | VERSION;
 const NO_PEER: i64 = -1;
 
 /// What there is to hand over. `F` is any kind of descriptor.
@@ -159,18 +159,51 @@ mod tests {
         assert_eq!(what(&[start, (3, None), (1, None), (5, Some(0)), (0, None)]), "the device");
     }
 
+    /// What an agent says, and what it does not.
+    fn value() -> impl Strategy<Value = i64> {
+        prop_oneof![
+            Just(GREETING),
+            Just(NO_PEER),
+            Just(0),
+            -3..3i64,
+            2040..2060i64,
+            65530..65540i64,
+            any::<i64>()
+        ]
+    }
+
     proptest! {
         #[test]
-        fn anything_may_be_said(messages in prop::collection::vec((any::<i64>(), any::<Option<u8>>()), 0..8)) {
-            // Nobody guesses the greeting; what follows it may be anything.
-            let mut all = vec![(GREETING, None)];
-            all.extend(messages);
+        fn anything_may_be_said(
+            messages in prop::collection::vec((value(), any::<Option<u8>>()), 0..6),
+            is_greeted in prop::bool::weighted(0.9),
+        ) {
+            let mut all = messages;
+            if is_greeted {
+                all.insert(0, (GREETING, None));
+            }
             let mut listener = Listener::Start;
-            for (value, fd) in all {
+            for (number, (value, fd)) in all.iter().copied().enumerate() {
                 match listener.hear(value, fd) {
                     Ok(Ok(next)) => listener = next,
                     Ok(Err(goods)) => {
-                        prop_assert!(goods.memory_size > 0);
+                        // Only what an agent could have said comes to its end.
+                        let mut said = vec![all[0], all[1], all[2]];
+                        prop_assert_eq!(said[0], (GREETING, None));
+                        prop_assert_eq!(i64::try_from(goods.memory_size), Ok(all[3].0));
+                        prop_assert_eq!(Some(goods.memory), all[3].1);
+                        said.drain(..1);
+                        match goods.doorbell {
+                            Some(bell) => {
+                                prop_assert_eq!(said, [(bell.id.get().into(), None), (bell.vectors.into(), None)]);
+                                prop_assert!((1..=MAX_VECTORS).contains(&bell.vectors));
+                                prop_assert_eq!((number, all[4]), (4, (0, Some(bell.device))));
+                            }
+                            None => {
+                                prop_assert_eq!(said, [(NO_PEER, None), (0, None)]);
+                                prop_assert_eq!(number, 3);
+                            }
+                        }
                         break;
                     }
                     Err(nonsense) => {

@@ -78,3 +78,37 @@ fn identity(header: &[u8; CONFIG_HEADER]) -> (&[u8], &[u8]) {
     let bar2 = usize::try_from(super::device::BAR2).unwrap_or(CONFIG_HEADER);
     (&header[..4], &header[bar2..])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_nobody_has_open_is_not_found() {
+        let bus = tempfile::tempdir().unwrap();
+        let directory = bus.path().join("devices/0000:00:03.0");
+        fs::create_dir_all(&directory).unwrap();
+        let resource = "0x1000 0x10ff 0x0\n0x2000 0x2fff 0x0\n0x10000 0x1ffff 0x0\n";
+        for (name, text) in [("vendor", "0x1af4\n"), ("device", "0x1110\n"), ("resource", resource)] {
+            fs::write(directory.join(name), text).unwrap();
+        }
+        let device = Device::on(bus.path(), "0000:00:03.0").unwrap();
+        assert!(search(&device).is_err(), "there is no configuration space");
+        fs::write(directory.join("config"), [0; 64]).unwrap();
+        assert!(matches!(search(&device).unwrap(), Search::Nobody { .. }));
+    }
+
+    #[test]
+    fn a_device_is_told_by_its_numbers_and_its_memory() {
+        let mut one = [0; CONFIG_HEADER];
+        let mut other = one;
+        // Status bits change, and tell nothing.
+        other[6] = 0x10;
+        assert_eq!(identity(&one), identity(&other));
+        other[0x1c] = 0x40;
+        assert_ne!(identity(&one), identity(&other));
+        one[2] = 0x10;
+        other[0x1c] = 0;
+        assert_ne!(identity(&one), identity(&other));
+    }
+}

@@ -45,8 +45,7 @@ use crate::stopper::Stopper;
 /// How many newcomers are let in before the others are served again.
 const NEWCOMERS: usize = 16;
 
-/// How long the door stays shut when the system has no room for newcomers, and the time to the next try when it
-/// has none for messages.
+/// The time to the next try when the system has no room for messages.
 const BREATHER: Duration = Duration::from_millis(50);
 
 /// Clients that have gone, and how.
@@ -77,8 +76,6 @@ pub struct Server {
     stopper: Stopper,
     memory: Arc<Memory>,
     options: ServerOptions,
-    /// When newcomers are looked for again, if not now.
-    door_opens: Option<Instant>,
     /// Whether somebody was turned away since somebody was let in: once is news.
     has_grumbled: bool,
 }
@@ -98,12 +95,12 @@ impl Server {
                 events.watch(bell, Source::Bell(vector), EventFlags::IN)?;
             }
             events.watch(&stopper, Source::Stop, EventFlags::IN)?;
-            events.watch(&listener, Source::Door, EventFlags::IN)
+            listener.watch(&events)
         };
         watch().map_err(Error::io("watch for events"))?;
         tracing::info!(socket = %path.display(), memory_bytes = memory.size, vectors = options.vectors, "serving");
         let (memory, peers) = (Arc::new(memory), Peers::new(own));
-        Ok(Self { listener, peers, events, stopper, memory, options, door_opens: None, has_grumbled: false })
+        Ok(Self { listener, peers, events, stopper, memory, options, has_grumbled: false })
     }
 
     /// Who is there, and can be rung.
@@ -170,7 +167,7 @@ impl Server {
         for vector in rung {
             self.hear(vector, observer);
         }
-        self.reopen_door(now);
+        self.listener.reopen(&self.events, now);
         if knocked {
             self.open_door(observer, now);
         }
@@ -180,7 +177,7 @@ impl Server {
     /// `timeout`, or less if there is something to do before.
     fn until_due(&self, timeout: Option<Duration>) -> Option<Duration> {
         let seats = self.peers.clients.values();
-        let deadline = seats.clone().filter_map(Seat::deadline).chain(self.door_opens).min();
+        let deadline = seats.clone().filter_map(Seat::deadline).chain(self.listener.opens()).min();
         let deadline = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let starved = seats.clone().any(Seat::is_starved).then_some(BREATHER);
         [timeout, deadline, starved].into_iter().flatten().min()
@@ -242,7 +239,7 @@ impl Server {
                 Knock::Nobody => return,
                 Knock::NotNow(error) => {
                     self.grumble(&TurnedAway::NoRoom(error));
-                    return self.shut_door(now);
+                    return self.listener.shut(&self.events, now);
                 }
             };
             match admitted {
@@ -295,21 +292,6 @@ impl Server {
             tracing::warn!(%reason, "turned somebody away");
         }
         self.has_grumbled = true;
-    }
-
-    /// Looks away from newcomers for a moment, for they would be seen again and again.
-    fn shut_door(&mut self, now: Instant) {
-        if self.events.change(&self.listener, Source::Door, EventFlags::empty()).is_ok() {
-            self.door_opens = Some(now + BREATHER);
-        }
-    }
-
-    fn reopen_door(&mut self, now: Instant) {
-        if self.door_opens.is_some_and(|opens| opens <= now)
-            && self.events.change(&self.listener, Source::Door, EventFlags::IN).is_ok()
-        {
-            self.door_opens = None;
-        }
     }
 }
 

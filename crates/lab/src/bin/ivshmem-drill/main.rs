@@ -67,6 +67,12 @@ enum Deed {
         #[arg(long)]
         without_holding: bool,
     },
+    /// Have the kernel reset the device
+    Reset {
+        /// Forbid it before
+        #[arg(long)]
+        forbid: bool,
+    },
     /// Send every ring of vector 1 back to a peer
     Echo {
         /// Which peer
@@ -119,7 +125,17 @@ fn main() -> anyhow::Result<()> {
         }
         Deed::Hammer { offset, without_holding: true } => {
             let device = device(&args)?;
+            device.enable()?;
             hammer(Memory::map(device.open_memory()?, device.memory_size())?.word(offset)?)?;
+        }
+        Deed::Reset { forbid } => {
+            let device = device(&args)?;
+            if forbid {
+                device.forbid_reset()?;
+            }
+            let reset = format!("/sys/bus/pci/devices/{device}/reset");
+            std::fs::write(&reset, "1").with_context(|| format!("{reset} does nothing"))?;
+            say(format_args!("reset"))?;
         }
         Deed::Echo { peer } => round_trip::echo(&device(&args)?, PeerId::new(peer))?,
         Deed::RoundTrip { peer, times } => round_trip::measure(&device(&args)?, PeerId::new(peer), times)?,
@@ -169,23 +185,25 @@ fn serve(mut agent: Agent) -> anyhow::Result<()> {
     Ok(said?)
 }
 
-/// Gives how many writes were lost, and how many reads were all ones.
+/// Says how many reads gave something else than was written just before: zeros or ones from a device that does not answer, other when
+/// only the write was lost.
 fn hammer(word: &AtomicU64) -> anyhow::Result<()> {
     let ended = std::thread::spawn(|| io::copy(&mut io::stdin().lock(), &mut io::sink()));
     say(format_args!("hammering"))?;
-    let (mut turns, mut ones, mut lost) = (0u64, 0u64, 0u64);
+    let (mut turns, mut zeros, mut ones, mut other) = (0u64, 0u64, 0u64, 0u64);
     while !ended.is_finished() {
         for _ in 0..1000 {
             turns += 1;
             word.store(turns, Ordering::Relaxed);
             match word.load(Ordering::Relaxed) {
                 found if found == turns => {}
+                0 => zeros += 1,
                 u64::MAX => ones += 1,
-                _ => lost += 1,
+                _ => other += 1,
             }
         }
     }
     ended.join().ok().context("the input cannot be read")??;
-    say(format_args!("turns {turns} ones {ones} lost {lost}"))?;
+    say(format_args!("turns {turns} zeros {zeros} ones {ones} other {other}"))?;
     Ok(())
 }
