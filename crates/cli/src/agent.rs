@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use crosslock::{DomainId, Options, Segment};
 use crosslock_core::primitive::{AtomicU32, Ordering};
 use crosslock_ivshmem::PeerId;
-use crosslock_ivshmem::guest::{Agent, AgentOptions, Attachment, DEFAULT_SOCKET, Device, Kind};
+use crosslock_ivshmem::guest::{Agent, AgentOptions, DEFAULT_SOCKET, Device, Kind};
 
 use crate::exit::Verdict;
 use crate::interrupt::Interrupt;
@@ -67,15 +66,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
 }
 
 fn serve(args: &Args, segment: &Segment, mut agent: Agent, interrupt: &Interrupt) -> anyhow::Result<()> {
+    if let Some(me) = agent.id() {
+        let attachment = agent.attach()?;
+        segment.set_doorbell(me.get(), move |peer| {
+            if let Err(error) = attachment.ring(PeerId::new(peer), RING) {
+                tracing::warn!(peer, %error, "cannot ring");
+            }
+        })?;
+    }
     let over = AtomicU32::new(0);
     let is_over = || interrupt.is_raised() || over.load(Ordering::Relaxed) != 0;
+    let announce =
+        || print(format_args!("domain {} is served at {}", segment.domain(), args.socket.display()));
     thread::scope(|scope| {
         let watch = scope.spawn(|| {
-            let stood = attach(args, segment).and_then(|()| stand(segment, is_over));
+            let stood = stand(segment, announce, is_over);
             over.store(1, Ordering::Relaxed);
             stood
         });
-        print(format_args!("domain {} is served at {}", segment.domain(), args.socket.display()))?;
         let has_doorbell = agent.id().is_some();
         let longest = if has_doorbell { ATTENTION_SPAN } else { NAP };
         let hear = |_| {
@@ -95,15 +103,4 @@ fn serve(args: &Args, segment: &Segment, mut agent: Agent, interrupt: &Interrupt
         // If nobody can stand, the agent has ended for that.
         served.and(stood)
     })
-}
-
-/// Rings as any other process of this machine does.
-fn attach(args: &Args, segment: &Segment) -> anyhow::Result<()> {
-    let attachment = Attachment::connect(&args.socket).context("cannot reach its own socket")?;
-    let Some(me) = attachment.id() else { return Ok(()) };
-    Ok(segment.set_doorbell(me.get(), move |peer| {
-        if let Err(error) = attachment.ring(PeerId::new(peer), RING) {
-            tracing::warn!(peer, %error, "cannot ring");
-        }
-    })?)
 }

@@ -12,8 +12,7 @@ use crosslock_core::primitive::{AtomicU32, Ordering};
 use crosslock_ivshmem::{
     Client, ClientOptions, Departure, Error as IvshmemError, Observer, PeerId, Peers, Refusal,
 };
-use crosslock_ivshmem::{Server, ServerOptions, Vector};
-use rustix::net::sockopt::socket_peercred;
+use crosslock_ivshmem::{Server, ServerOptions, Vector, peer_process};
 
 use crate::exit::Verdict;
 use crate::interrupt::Interrupt;
@@ -58,7 +57,7 @@ struct Keeper<'a> {
 impl Observer for Keeper<'_> {
     fn joined(&mut self, peer: PeerId, connection: BorrowedFd<'_>, _: &Peers) -> Result<(), Refusal> {
         // This process itself, which rings by it.
-        if socket_peercred(connection)?.pid == rustix::process::getpid() {
+        if peer_process(connection)? == Some(rustix::process::getpid()) {
             return Ok(());
         }
         let domain = self.segment.admit(peer.get())?.ok_or("all domains of the segment are taken")?;
@@ -134,7 +133,7 @@ fn serve(args: &Args, segment: &Segment, interrupt: &Interrupt) -> anyhow::Resul
             over.store(1, Ordering::Relaxed);
             stood
         });
-        let served = answer(args, segment, server, interrupt, &over);
+        let served = answer(segment, server, interrupt, &over);
         over.store(1, Ordering::Relaxed);
         let stood = agent.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // If the agent cannot stand, the server has ended for that.
@@ -143,16 +142,12 @@ fn serve(args: &Args, segment: &Segment, interrupt: &Interrupt) -> anyhow::Resul
 }
 
 fn answer(
-    args: &Args,
     segment: &Segment,
     mut server: Server,
     interrupt: &Interrupt,
     over: &AtomicU32,
 ) -> anyhow::Result<()> {
     let mut keeper = Keeper { segment, domains: BTreeMap::new() };
-    let (size, domains, socket) =
-        (human(segment.size() as u64), segment.domains().len(), args.socket.display());
-    print(format_args!("serving {}, {size}, {domains} domains, at {socket}", args.segment))?;
     while !interrupt.is_raised() && over.load(Ordering::Relaxed) == 0 {
         if server.turn(&mut keeper, Some(ATTENTION_SPAN))?.is_break() {
             break;
@@ -169,5 +164,8 @@ fn stand_for_host(args: &Args, segment: &Segment, over: &AtomicU32) -> anyhow::R
         .context("cannot join its own server")?;
     let bells = Bells(Mutex::new(client));
     segment.set_doorbell(PeerId::SERVER.get(), move |peer| bells.ring(peer))?;
-    stand(segment, || over.load(Ordering::Relaxed) != 0)
+    let (size, domains, socket) =
+        (human(segment.size() as u64), segment.domains().len(), args.socket.display());
+    let announce = || print(format_args!("serving {}, {size}, {domains} domains, at {socket}", args.segment));
+    stand(segment, announce, || over.load(Ordering::Relaxed) != 0)
 }

@@ -11,9 +11,14 @@ pub(crate) const RING: Vector = Vector::new(0);
 /// How often the loops look whether they are to end.
 pub(crate) const ATTENTION_SPAN: Duration = Duration::from_millis(200);
 
-/// Tells the other domains of this one's deaths, until it is over.
-pub(crate) fn stand(segment: &Segment, is_over: impl Fn() -> bool) -> anyhow::Result<()> {
+/// Tells the other domains of this one's deaths, until it is over; `announce`s when it stands.
+pub(crate) fn stand(
+    segment: &Segment,
+    announce: impl FnOnce() -> std::io::Result<()>,
+    is_over: impl Fn() -> bool,
+) -> anyhow::Result<()> {
     let agent = segment.stand_for_domain()?;
+    announce()?;
     while !is_over() {
         agent.watch(ATTENTION_SPAN);
     }

@@ -4,13 +4,9 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use crosslock::Segment;
-
-/// How long it may take until somebody stands for the host.
-const SOON: Duration = Duration::from_secs(10);
 
 /// A server and its segment; both are gone with this value.
 #[derive(Debug)]
@@ -52,11 +48,6 @@ impl Server {
         BufReader::new(server.child.stdout.take().context("no output")?).read_line(&mut line)?;
         ensure!(line.starts_with("serving "), "the server said {line:?}");
         let segment = Segment::open(&server.name)?;
-        let start = Instant::now();
-        while segment.domains()[0].agent.is_none() {
-            ensure!(start.elapsed() < SOON, "nobody stands for the host");
-            std::thread::sleep(Duration::from_millis(1));
-        }
         Ok((server, segment))
     }
 

@@ -188,6 +188,12 @@ impl Machine {
         &self.guest
     }
 
+    /// Which domain it is.
+    #[must_use]
+    pub fn domain(&self) -> u32 {
+        self.domain
+    }
+
     /// Starts its agent, and waits until that stands.
     ///
     /// # Errors

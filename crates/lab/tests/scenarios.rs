@@ -33,4 +33,7 @@ scenarios! {
     the_host_and_guests_exclude_each_other = "host",
     guests_of_two_architectures_exclude_each_other = "mixed",
     waiters_sleep_and_doorbells_wake_them = "doorbell",
+    a_machine_that_is_killed_gives_up_its_locks = "machine-death",
+    deaths_in_a_guest_are_heard_of = "process-death",
+    a_stopped_machine_keeps_its_locks = "paused",
 }

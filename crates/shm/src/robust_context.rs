@@ -88,7 +88,8 @@ unsafe impl RobustOps for SegmentContext {
         } else {
             wait_for_kick(bell, rung, until_ns)
         };
-        if !woken && seat.kicks().load(Ordering::Relaxed) != seen {
+        // Not a nap that the sleeper wanted to be so short.
+        if !woken && seat.kicks().load(Ordering::Relaxed) != seen && self.now_ns() < until_ns {
             self.count(Event::PvKickLate, 1);
         }
         if let Some(alive) = alive.filter(|_| self.has_died(watched)) {

@@ -2,6 +2,9 @@
 
 mod doorbell;
 mod exclusion;
+mod machine_death;
+mod paused;
+mod process_death;
 
 use crate::outcome::Outcome;
 
@@ -67,5 +70,23 @@ pub const ALL: &[Scenario] = &[
         about: "two guests with agents: waiters sleep, no kick is lost, round trips against bare eventfds",
         is_quick: true,
         run: doorbell::run,
+    },
+    Scenario {
+        name: "machine-death",
+        about: "kill -9 of a QEMU whose guest has a lock, waits for one, and counts with two others",
+        is_quick: true,
+        run: machine_death::run,
+    },
+    Scenario {
+        name: "process-death",
+        about: "owner and waiter killed inside a guest; its agent killed; the server killed",
+        is_quick: false,
+        run: process_death::run,
+    },
+    Scenario {
+        name: "paused",
+        about: "a machine that is stopped with a lock is not robbed",
+        is_quick: false,
+        run: paused::run,
     },
 ];
