@@ -20,7 +20,7 @@ const CROSSLOCK: &str = "/bin/crosslock";
 pub(crate) const DRILL: &str = "/bin/ivshmem-drill";
 
 /// How large the shared memory is, in bytes.
-const SIZE: u64 = 1 << 21;
+const SIZE: u64 = 1 << 22;
 
 /// How many kernels can take part, and how many threads of each.
 const DOMAINS: u32 = 4;

@@ -36,4 +36,7 @@ scenarios! {
     a_machine_that_is_killed_gives_up_its_locks = "machine-death",
     deaths_in_a_guest_are_heard_of = "process-death",
     a_stopped_machine_keeps_its_locks = "paused",
+    garbage_costs_errors_and_no_more = "garbage",
+    peers_come_and_go = "crowd",
+    locks_that_sleep_bear_too_few_cpus = "oversubscribed",
 }

@@ -1,8 +1,11 @@
 //! The scenarios.
 
+mod crowd;
 mod doorbell;
 mod exclusion;
+mod garbage;
 mod machine_death;
+mod oversubscribed;
 mod paused;
 mod process_death;
 
@@ -88,5 +91,23 @@ pub const ALL: &[Scenario] = &[
         about: "a machine that is stopped with a lock is not robbed",
         is_quick: false,
         run: paused::run,
+    },
+    Scenario {
+        name: "garbage",
+        about: "a machine writes garbage all over the segment: the others get errors, no more",
+        is_quick: false,
+        run: garbage::run,
+    },
+    Scenario {
+        name: "crowd",
+        about: "16 peers come and go, and no QEMU aborts",
+        is_quick: false,
+        run: crowd::run,
+    },
+    Scenario {
+        name: "oversubscribed",
+        about: "more virtual CPUs than CPUs: locks that sleep against locks that spin",
+        is_quick: false,
+        run: oversubscribed::run,
     },
 ];

@@ -109,13 +109,14 @@ fn without_agent(
     let (name, other) = (format!("agent {round}"), format!("unheard {round}"));
     let mut owner = holder(stage, Place::Host, &name)?;
     let mut asleep = sleeper(stage, Place::Guest(&machines[0]), &name)?;
+    // Nobody can join without the agent.
+    let mut dying = holder(stage, Place::Guest(&machines[0]), &other)?;
     machines[0].kill_agent()?;
     let released = Instant::now();
     owner.go()?;
     let (got, at) = asleep.got(LIMIT)?;
     let wake = at - released;
     // A death that nobody can prove robs nobody.
-    let mut dying = holder(stage, Place::Guest(&machines[0]), &other)?;
     let mut host = sleeper(stage, Place::Host, &other)?;
     dying.kill()?;
     let robbed = !host.is_silent(A_WHILE)?;

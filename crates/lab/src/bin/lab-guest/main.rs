@@ -3,6 +3,7 @@
 mod count;
 mod field;
 mod hold;
+mod hostile;
 mod join;
 mod pingpong;
 
@@ -26,6 +27,8 @@ enum Deed {
     Pingpong(pingpong::Args),
     Hold(hold::HoldArgs),
     Wait(hold::WaitArgs),
+    Scribble(hostile::ScribbleArgs),
+    Visit(hostile::VisitArgs),
 }
 
 /// Says it, at once.
@@ -51,5 +54,7 @@ fn main() -> anyhow::Result<()> {
         Deed::Pingpong(play) => pingpong::run(&segment, &play),
         Deed::Hold(hold) => hold::hold(&segment, &hold),
         Deed::Wait(wait) => hold::wait(&segment, &wait),
+        Deed::Scribble(scribble) => hostile::scribble(&segment, &scribble),
+        Deed::Visit(visit) => hostile::visit(&segment, &visit),
     }
 }

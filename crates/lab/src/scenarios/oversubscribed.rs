@@ -1,0 +1,83 @@
+//! More virtual CPUs than CPUs: what waiting costs.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use vmlab::Cpu::X86_64;
+
+use crate::actor::Actor;
+use crate::outcome::Outcome;
+use crate::said::{Counted, Said};
+use crate::scenarios::Extent;
+use crate::stage::{Machine, Place, Stage};
+
+const MACHINES: &str = "2 x x86-64 with 4 CPUs";
+
+/// Virtual CPUs of each guest, and threads that want the lock.
+const CPUS: u32 = 4;
+
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// How much more the locks that sleep must do than those that are first come, first served and spin.
+const LEAST: f64 = 20.0;
+
+const SPINNING: [&str; 2] = ["ticket", "mcs"];
+const SLEEPING: [&str; 2] = ["robust", "pvqspinlock"];
+
+pub(super) fn run(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
+    let (rounds, time) = match extent {
+        Extent::Quick => (1, Duration::from_secs(2)),
+        Extent::Full => (3, Duration::from_secs(4)),
+    };
+    let stage = Stage::served()?;
+    let mut machines = stage.boot_with(&[X86_64, X86_64], |config| config.cpus(CPUS))?;
+    machines.iter_mut().try_for_each(Machine::start_agent)?;
+    let locks = [&SPINNING[..], &["qspinlock", "tas"], &SLEEPING].concat();
+    let mut rates = vec![Vec::new(); locks.len()];
+    let mut sums = vec![Counted::default(); locks.len()];
+    for _ in 0..rounds {
+        for ((lock, rates), sum) in locks.iter().zip(&mut rates).zip(&mut sums) {
+            let counted = contend(&stage, &machines, lock, time)?;
+            rates.push(counted.turns as f64 / (counted.took_us as f64 / 1e6));
+            sum.turns += counted.turns;
+            sum.violations += counted.violations;
+        }
+    }
+    let rates: Vec<f64> = rates.iter_mut().map(|rates| median(rates)).collect();
+    let of = |lock: &str| locks.iter().position(|found| *found == lock).map_or(0.0, |index| rates[index]);
+    let best_spinning = SPINNING.map(of).into_iter().fold(0.0, f64::max);
+    let rows = locks.iter().zip(&rates).zip(&sums).map(|((lock, rate), sum)| {
+        let ratio = rate / best_spinning;
+        let note = format!("{rate:.0}/s, {ratio:.1} x the better of ticket and mcs");
+        let outcome = Outcome::new(scenario, MACHINES, lock).counts(sum.turns, sum.violations).note(note);
+        outcome.check(!SLEEPING.contains(lock) || ratio >= LEAST)
+    });
+    Ok(rows.collect())
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// All threads of both guests want one lock for so long.
+fn contend(stage: &Stage, machines: &[Machine], lock: &str, time: Duration) -> anyhow::Result<Counted> {
+    let (millis, threads) = (time.as_millis().to_string(), CPUS.to_string());
+    let deed =
+        ["count", lock, "--name", &format!("contended {lock}"), "--millis", &millis, "--threads", &threads];
+    let mut actors = machines
+        .iter()
+        .map(|machine| stage.start(Place::Guest(machine), &deed))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    actors.iter_mut().try_for_each(|actor| actor.expect(&Said::Ready))?;
+    actors.iter_mut().try_for_each(Actor::go)?;
+    let mut sum = Counted::default();
+    for actor in &mut actors {
+        let counted = actor.counted(LIMIT)?;
+        sum.turns += counted.turns;
+        sum.violations += counted.violations;
+        sum.took_us = sum.took_us.max(counted.took_us);
+    }
+    ensure!(sum.turns > 0, "nobody has got {lock}");
+    Ok(sum)
+}
