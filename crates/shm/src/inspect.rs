@@ -29,6 +29,8 @@ pub enum Liveness {
 pub struct Participant {
     /// Its number.
     pub slot: CpuId,
+    /// Which domain it is of: its kernel.
+    pub domain: usize,
     /// How often the slot has been given to somebody, this one included.
     pub incarnation: u32,
     /// Proven by the kernel.
@@ -57,6 +59,8 @@ pub struct Identity {
     pub tid: u32,
     /// Name of the thread, at most 24 bytes.
     pub thread: String,
+    /// Which domain it is of, if that is another kernel's than this one's.
+    pub domain: Option<usize>,
 }
 
 /// A named object.
@@ -87,13 +91,16 @@ impl Segment {
             let (true, Some(slot)) = (is_used(state), CpuId::new(slot)) else { continue };
             let depth = per_cpu.depth();
             let died = name(slot, state).is_none_or(|name| segment.has_died(name));
-            let liveness = match (!died && is_leased(segment, &probe, slot)?, depth) {
+            // Another kernel's leases are not to be seen here.
+            let lives = !died && (!segment.is_near(slot) || is_leased(segment, &probe, slot)?);
+            let liveness = match (lives, depth) {
                 (true, _) => Liveness::Alive,
                 (false, 0) => Liveness::Dead,
                 (false, _) => Liveness::Wedged,
             };
             found.push(Participant {
                 slot,
+                domain: segment.domain_of(slot),
                 incarnation: incarnation(state),
                 liveness,
                 pid: record.pid.load(Ordering::Relaxed),
@@ -160,6 +167,7 @@ impl SegmentContext {
             pid: record.pid.load(Ordering::Relaxed),
             tid: record.tid.load(Ordering::Relaxed),
             thread: crate::text::Text::load(&record.name).to_string(),
+            domain: (!self.is_near(name.slot())).then(|| self.domain_of(name.slot())),
         };
         // Acquire: what was read above was there before the state is looked at again.
         fence(Ordering::Acquire);

@@ -28,7 +28,8 @@ pub struct LockInfo {
     pub readers: Vec<Party>,
     /// Who waits, in the order of their turns.
     pub waiters: Vec<Waiter>,
-    /// For how long the owner has had it, at least. `None` where nobody owns it, or nobody noticed.
+    /// For how long the owner has had it, at least. `None` where nobody owns it, nobody noticed,
+    /// or several domains share the segment, each with another clock.
     pub held_for: Option<Duration>,
     /// What has happened to it.
     pub stats: RobustStats,
@@ -96,8 +97,8 @@ pub struct Party {
 pub struct Waiter {
     /// Who.
     pub party: Party,
-    /// For how long.
-    pub waiting_for: Duration,
+    /// For how long; `None` where it is in another domain, which has another clock.
+    pub waiting_for: Option<Duration>,
 }
 
 /// What [`Segment::repair`] did.
@@ -187,7 +188,7 @@ impl SegmentContext {
         waiting.sort_by_key(|(_, seat)| seat.ticket());
         let waiter = |(name, seat): (Name, &Seat)| Waiter {
             party: self.party(name),
-            waiting_for: ago(seat.since_ns()),
+            waiting_for: self.is_near(name.slot()).then(|| ago(seat.since_ns())),
         };
         let readers: Vec<_> = match found {
             Found::Mutex(_) => Vec::new(),
@@ -195,6 +196,8 @@ impl SegmentContext {
         };
         // 0: nobody has ever looked.
         let since = stats.held_since_ns.filter(|&since_ns| is_held && since_ns != 0);
+        // By the clock of whoever noticed.
+        let since = since.filter(|_| self.geometry().domains == 1);
         LockInfo {
             object: ObjectInfo::of(self, object),
             ownership,

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use anyhow::bail;
-use crosslock::{Liveness, ObjectInfo, Participant, Segment};
+use crosslock::{DomainInfo, Liveness, ObjectInfo, Participant, Segment};
 
 use super::found::{Found, liveness, spin_state, uuid};
 use super::{detail, human, json, print, robust, table};
@@ -65,9 +65,26 @@ fn print_for_people(found: &Found<'_>) -> anyhow::Result<()> {
         participants.len(),
         segment.slots()
     ))?;
+    print_domains(segment)?;
     print_locks(found)?;
     print_objects(found)?;
     print_participants(participants)
+}
+
+/// The kernels that take part, where there may be several.
+fn print_domains(segment: &Segment) -> anyhow::Result<()> {
+    let domains = segment.domains();
+    if domains.len() == 1 {
+        return Ok(());
+    }
+    let mut rows = table::new(["DOMAIN", "PEER", "SERVED BY"]);
+    for DomainInfo { domain, peer, agent, .. } in domains.iter().filter(|domain| domain.is_alive) {
+        let identity = agent.and_then(|agent| segment.identify(agent));
+        let agent = identity.map_or_else(|| "nobody".to_owned(), |thread| format!("pid {}", thread.pid));
+        rows.add_row([domain.to_string(), peer.to_string(), agent]);
+    }
+    print(format_args!("\n{}", table::show(&rows)))?;
+    Ok(())
 }
 
 /// The robust locks, and who stands behind each.

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crosslock::crosslock_core::Event;
-use crosslock::{LockInfo, LockWords, ObjectInfo, Participant, Party};
+use crosslock::{DomainInfo, LockInfo, LockWords, ObjectInfo, Participant, Party};
 use serde_json::{Map, Value, json};
 
 use super::found::{Found, liveness, uuid};
@@ -22,9 +22,15 @@ pub(super) fn segment(found: &Found<'_>) -> anyhow::Result<Value> {
         "heap_size": segment.heap_size(),
         "slots": segment.slots(),
         "temporary": segment.is_temporary(),
+        "domains": segment.domains().iter().filter(|domain| domain.is_alive).map(domain).collect::<Vec<_>>(),
         "objects": found.objects.iter().map(|one| object(found, one)).collect::<Vec<_>>(),
         "participants": found.participants.iter().map(participant).collect::<Vec<_>>(),
     }))
+}
+
+/// A kernel that takes part.
+fn domain(domain: &DomainInfo) -> Value {
+    json!({ "domain": domain.domain, "peer": domain.peer, "is_served": domain.agent.is_some() })
 }
 
 /// One object; `lock` is what a robust lock says, and null for all others.
@@ -52,7 +58,7 @@ pub(crate) fn lock(lock: &LockInfo, long: Duration) -> Value {
     let LockWords { owner, attention, tickets, drain, writing, .. } = lock.words;
     let waiters = lock.waiters.iter().map(|waiter| {
         let mut one = party(&waiter.party);
-        one["waiting_ns"] = ns(waiter.waiting_for).into();
+        one["waiting_ns"] = waiter.waiting_for.map(ns).into();
         one
     });
     json!({

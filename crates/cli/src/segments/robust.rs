@@ -94,7 +94,8 @@ pub(crate) fn queue(lock: &LockInfo) -> Vec<String> {
     if !lock.waiters.is_empty() {
         lines.push(format!("{name}: {} in the queue", lock.waiters.len()));
         lines.extend(lock.waiters.iter().enumerate().map(|(place, waiter)| {
-            format!("  {:>2}. {}, for {}", place + 1, who_lives(&waiter.party), span(waiter.waiting_for))
+            let time = waiter.waiting_for.map(|time| format!(", for {}", span(time))).unwrap_or_default();
+            format!("  {:>2}. {}{time}", place + 1, who_lives(&waiter.party))
         }));
     }
     if !lock.readers.is_empty() {

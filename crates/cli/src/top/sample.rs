@@ -128,7 +128,8 @@ fn is_same_tenure(old: &LockInfo, new: &LockInfo) -> bool {
 
 /// What has been waited for the lock until now, in seconds: by those who got it, and by those who still wait.
 fn waited_s(lock: &LockInfo) -> f64 {
-    let present: f64 = lock.waiters.iter().map(|waiter| waiter.waiting_for.as_secs_f64()).sum();
+    let present: f64 =
+        lock.waiters.iter().filter_map(|waiter| waiter.waiting_for).map(|time| time.as_secs_f64()).sum();
     present + Duration::from_nanos(lock.stats.waited_ns).as_secs_f64()
 }
 
@@ -158,7 +159,7 @@ fn percent(part: f64, whole: f64) -> Option<f64> {
 
 impl Row {
     pub(super) fn longest_wait(&self) -> Option<Duration> {
-        self.lock.waiters.iter().map(|waiter| waiter.waiting_for).max()
+        self.lock.waiters.iter().filter_map(|waiter| waiter.waiting_for).max()
     }
 }
 

@@ -334,9 +334,7 @@ impl RawRobust {
         }
         let waiter = said.filter(|said| self.is_waiting(cx, said.waiter));
         let seat = waiter.and_then(|said| cx.seats().get(said.waiter.index()));
-        if let Some(seat) = seat.filter(|_| has_been_kicked)
-            && cx.now_ns() < seat.patient_until_ns.load(Ordering::Relaxed)
-        {
+        if seat.filter(|_| has_been_kicked).is_some_and(|seat| seat.is_patient(cx.now_ns())) {
             return;
         }
         if let Some(Attention { wish: Wish::Reserve | Wish::ReserveAndKick | Wish::Kicked, waiter, .. }) =
@@ -351,7 +349,7 @@ impl RawRobust {
         match (waiter, seat) {
             (Some(Attention { wish: Wish::Reserve, .. }), _) => return,
             (Some(said @ Attention { wish: Wish::Kick, .. }), Some(seat)) => {
-                seat.patient_until_ns.store(cx.now_ns().saturating_add(HAND_OVER_NS), Ordering::Relaxed);
+                seat.be_patient(cx.now_ns());
                 next = Attention { wish: Wish::Kicked, ..said }.encode();
             }
             _ => {}

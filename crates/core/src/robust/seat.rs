@@ -1,7 +1,7 @@
 //! Seats: where participants say what they wait for, and what they read. There are no links between them: who is before
 //! whom follows from their tickets, so one that dies needs no repair, it is only not counted any more.
 
-use super::{Name, RobustOps};
+use super::{HAND_OVER_NS, NAP_NS, Name, RobustOps};
 use crate::per_cpu::CpuId;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, const_new, zeroes};
 
@@ -22,7 +22,7 @@ pub struct Seat {
     pub(crate) since_ns: AtomicU64,
     kicks: AtomicU32,
     /// Written by who kicks it: until when it may be passed over.
-    pub(crate) patient_until_ns: AtomicU64,
+    patient_until_ns: AtomicU64,
     reads: Reads,
 }
 
@@ -52,6 +52,23 @@ impl Seat {
     #[must_use]
     pub fn kicks(&self) -> &AtomicU32 {
         &self.kicks
+    }
+
+    /// By who kicks it at `now_ns`: it comes, so others may pass for a while.
+    pub(crate) fn be_patient(&self, now_ns: u64) {
+        self.patient_until_ns.store(now_ns.saturating_add(HAND_OVER_NS), Ordering::Relaxed);
+    }
+
+    /// Whether one that has been kicked may still be passed over at `now_ns`.
+    ///
+    /// Whoever kicked it may have another clock, that of another kernel. Such a time means nothing here, and is replaced.
+    pub(crate) fn is_patient(&self, now_ns: u64) -> bool {
+        let until_ns = self.patient_until_ns.load(Ordering::Relaxed);
+        if until_ns.abs_diff(now_ns) > NAP_NS {
+            self.be_patient(now_ns);
+            return true;
+        }
+        now_ns < until_ns
     }
 
     /// Gets up and reads nothing any more, on behalf of a participant that is dead.

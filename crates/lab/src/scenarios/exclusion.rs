@@ -79,8 +79,9 @@ fn count(
     turns: u64,
     outcome: Outcome,
 ) -> anyhow::Result<Outcome> {
-    let turns = turns.to_string();
-    let parts: Vec<_> = places.iter().map(|&place| (place, vec!["count", lock, "--turns", &turns])).collect();
+    let (turns, all) = (turns.to_string(), places.len().to_string());
+    let deed = ["count", lock, "--turns", &turns, "--meet", &all];
+    let parts: Vec<_> = places.iter().map(|&place| (place, deed.to_vec())).collect();
     let mut sum = Counted::default();
     for mut actor in together(stage, cast, &parts)? {
         let counted = actor.counted(LIMIT)?;

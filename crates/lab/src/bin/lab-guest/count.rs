@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use crosslock::Segment;
 use crosslock::crosslock_core::Event;
 use crosslock_lab::{Counted, Said};
@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// How long a section takes, in microseconds, beyond the least
     #[arg(long, default_value_t = 0)]
     hold_us: u64,
+    /// Start together with so many processes in all, that count under the same name
+    #[arg(long)]
+    meet: Option<u64>,
     /// After each section let another domain be next
     #[arg(long)]
     alternate: bool,
@@ -40,6 +43,9 @@ pub(crate) struct Args {
 pub(crate) fn run(segment: &Segment, args: &Args) -> anyhow::Result<()> {
     let court = court(segment, &args.lock, args.name.as_deref().unwrap_or(&args.lock))?;
     wait_for_start()?;
+    if let Some(all) = args.meet {
+        meet(segment, args.name.as_deref().unwrap_or(&args.lock), all)?;
+    }
     let late_before = segment.counters()[Event::PvKickLate.index()];
     let (start, cpu) = (Instant::now(), cpu_us());
     let me = segment.domain() as u64;
@@ -87,6 +93,18 @@ fn work(court: &dyn Court, me: u64, args: &Args, start: Instant) -> anyhow::Resu
         }
     }
     Ok(counted)
+}
+
+/// Waits until so many are here.
+fn meet(segment: &Segment, name: &str, all: u64) -> anyhow::Result<()> {
+    let here = segment.mutex::<u64>(&format!("meet {name}"), 0)?;
+    let Ok(mut guard) = here.lock() else { bail!("somebody has died on the way") };
+    guard.update(|here| *here += 1);
+    guard.unlock()?;
+    while here.contents().get() < all {
+        thread::sleep(POLL);
+    }
+    Ok(())
 }
 
 pub(crate) fn micros(duration: Duration) -> u64 {
