@@ -20,6 +20,9 @@ const MOST: f64 = 1.5;
 /// How much of its virtual CPUs a sleeping waiter may use.
 const MOST_CPU: f64 = 0.05;
 
+/// How long each has the message, so that the other sleeps.
+const ASLEEP_AFTER_US: u32 = 200;
+
 pub(super) fn run(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
     let stage = Stage::served()?;
     let mut machines = stage.boot_with(&[X86_64, X86_64], |config| config)?;
@@ -92,7 +95,8 @@ fn bare_round_trip(stage: &Stage, machines: &[Machine], rounds: u64) -> anyhow::
 /// The median of two hand-overs of a lock, there and back, in microseconds; and messages out of order.
 fn round_trip(stage: &Stage, machines: &[Machine], rounds: u64) -> anyhow::Result<(f64, u64)> {
     let rounds = rounds.to_string();
-    let deed = ["pingpong", "pvqspinlock", "--rounds", &rounds];
+    let hold_us = ASLEEP_AFTER_US.to_string();
+    let deed = ["pingpong", "pvqspinlock", "--rounds", &rounds, "--hold-us", &hold_us];
     let mut writer = stage.start(Place::Guest(&machines[0]), &deed)?;
     writer.expect(&Said::Ready)?;
     let mut reader = stage.start(Place::Guest(&machines[1]), &[&deed[..], &["--read"]].concat())?;
@@ -101,7 +105,7 @@ fn round_trip(stage: &Stage, machines: &[Machine], rounds: u64) -> anyhow::Resul
     reader.go()?;
     let (_, _, trip) = writer.played(LIMIT)?;
     let (_, wrong, _) = reader.played(LIMIT)?;
-    Ok((trip, wrong))
+    Ok((trip - 2.0 * f64::from(ASLEEP_AFTER_US), wrong))
 }
 
 /// One has a robust lock for seconds, the other waits for it: what the waiting costs.

@@ -1,6 +1,6 @@
 //! The two-lock ping-pong: whoever acquires a lock gives up the other.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use crosslock::crosslock_core::primitive::Ordering;
@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// How many
     #[arg(long)]
     rounds: u64,
+    /// How long each of the two has a message, in microseconds: so long that the other falls asleep
+    #[arg(long, default_value_t = 0)]
+    hold_us: u64,
 }
 
 pub(crate) fn run(segment: &Segment, args: &Args) -> anyhow::Result<()> {
@@ -46,6 +49,7 @@ fn play<L: RawLock<SegmentContext>>(segment: &Segment, args: &Args) -> anyhow::R
     wait_for_start()?;
     let (mine, others) = if args.read { (&full, &empty) } else { (&empty, &full) };
     let message = &empty.contents().words()[0];
+    let hold = Duration::from_micros(args.hold_us);
     let (mut out_of_order, mut last, mut trips) = (0, Instant::now(), Vec::new());
     for round in 1..=args.rounds {
         mine.raw().acquire(cx)?;
@@ -57,6 +61,9 @@ fn play<L: RawLock<SegmentContext>>(segment: &Segment, args: &Args) -> anyhow::R
         let now = Instant::now();
         trips.push(now - last);
         last = now;
+        while now.elapsed() < hold {
+            std::hint::spin_loop();
+        }
         // SAFETY: it is held, and the right to release it came with the other (at first: from the start).
         unsafe { others.raw().release(cx) }?;
     }
