@@ -1,18 +1,19 @@
 //! `crosslock agent`: what one process of a virtual machine does for all others.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use crosslock::{DomainId, Options, Segment};
 use crosslock_core::primitive::{AtomicU32, Ordering};
-use crosslock_ivshmem::PeerId;
-use crosslock_ivshmem::guest::{Agent, AgentOptions, DEFAULT_SOCKET, Device, Kind};
+use crosslock_ivshmem::guest::{Agent, AgentOptions, Attachment, DEFAULT_SOCKET, Device, Kind};
+use crosslock_ivshmem::{PeerId, Vector};
 
 use crate::exit::Verdict;
 use crate::interrupt::Interrupt;
 use crate::segments::print;
-use crate::stand::{ATTENTION_SPAN, RING, stand};
+use crate::stand::{ATTENTION_SPAN, stand};
 
 /// In a virtual machine: have the ivshmem device, and wake those who wait for other machines
 ///
@@ -68,9 +69,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
 fn serve(args: &Args, segment: &Segment, mut agent: Agent, interrupt: &Interrupt) -> anyhow::Result<()> {
     if let Some(me) = agent.id() {
         let attachment = agent.attach()?;
-        segment.set_doorbell(me.get(), move |peer| {
-            if let Err(error) = attachment.ring(PeerId::new(peer), RING) {
-                tracing::warn!(peer, %error, "cannot ring");
+        let bells = agent.attach()?;
+        segment.set_bells(move || copies(&bells));
+        segment.set_doorbell(me.get(), move |peer, vector| {
+            if let Err(error) = attachment.ring(PeerId::new(peer), Vector::new(vector)) {
+                tracing::warn!(peer, vector, %error, "cannot ring");
             }
         })?;
     }
@@ -103,4 +106,10 @@ fn serve(args: &Args, segment: &Segment, mut agent: Agent, interrupt: &Interrupt
         // If nobody can stand, the agent has ended for that.
         served.and(stood)
     })
+}
+
+/// None where there is no room for descriptors: then sleepers are late.
+fn copies(attachment: &Attachment) -> Vec<OwnedFd> {
+    let copies: Result<_, _> = attachment.bells().iter().map(OwnedFd::try_clone).collect();
+    copies.unwrap_or_default()
 }

@@ -34,8 +34,8 @@ pub(crate) struct Args {
     /// How large a new segment is: a power of two, as QEMU demands
     #[arg(long, default_value = "16M", value_parser = parse_size)]
     size: u64,
-    /// Interrupts of each peer; crosslock uses the first
-    #[arg(long, default_value_t = 2, value_name = "V")]
+    /// Interrupts of each peer: one for its agent, the others for its sleepers
+    #[arg(long, default_value_t = 8, value_name = "V")]
     vectors: u16,
     /// For how many kernels a new segment is: this host and its virtual machines
     #[arg(long, default_value_t = 16, value_name = "N")]
@@ -88,17 +88,18 @@ impl Observer for Keeper<'_> {
 struct Bells(Mutex<Client>);
 
 impl Bells {
-    fn ring(&self, peer: u16) {
+    fn ring(&self, peer: u16, vector: u16) {
         let mut client = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let peer = PeerId::new(peer);
-        let mut rung = client.ring(peer, RING);
+        let (peer, vector) = (PeerId::new(peer), Vector::new(vector));
+        let mut rung = client.ring(peer, vector);
         if matches!(rung, Err(IvshmemError::NoSuchPeer { .. })) {
             // It has come since. That there is nobody to listen to any more shows when it rings.
             let _ = client.update();
-            rung = client.ring(peer, RING);
+            rung = client.ring(peer, vector);
         }
         match rung {
-            Ok(()) | Err(IvshmemError::PeerLeft { .. }) => {}
+            // A vector that a peer has made up is nobody's.
+            Ok(()) | Err(IvshmemError::PeerLeft { .. } | IvshmemError::NoSuchVector { .. }) => {}
             Err(error) => tracing::warn!(%peer, %error, "cannot ring"),
         }
     }
@@ -163,7 +164,7 @@ fn stand_for_host(args: &Args, segment: &Segment, over: &AtomicU32) -> anyhow::R
         .connect(&args.socket)
         .context("cannot join its own server")?;
     let bells = Bells(Mutex::new(client));
-    segment.set_doorbell(PeerId::SERVER.get(), move |peer| bells.ring(peer))?;
+    segment.set_doorbell(PeerId::SERVER.get(), move |peer, vector| bells.ring(peer, vector))?;
     let (size, domains, socket) =
         (human(segment.size() as u64), segment.domains().len(), args.socket.display());
     let announce = || print(format_args!("serving {}, {size}, {domains} domains, at {socket}", args.segment));

@@ -8,6 +8,8 @@ use std::sync::atomic;
 use anyhow::{Context as _, ensure};
 use crosslock::Segment;
 
+use crate::stage::VECTORS;
+
 /// A server and its segment; both are gone with this value.
 #[derive(Debug)]
 pub struct Server {
@@ -39,7 +41,7 @@ impl Server {
                 "--domains",
                 &domains.to_string(),
             ])
-            .args(["--threads", &threads.to_string(), "--socket"])
+            .args(["--threads", &threads.to_string(), "--vectors", &VECTORS.to_string(), "--socket"])
             .arg(&socket)
             .stdout(Stdio::piped())
             .spawn()?;

@@ -27,7 +27,7 @@ const DOMAINS: u32 = 4;
 const THREADS: u32 = 16;
 
 /// Doorbells of each peer.
-pub(crate) const VECTORS: u32 = 2;
+pub(crate) const VECTORS: u32 = 8;
 
 /// How long an agent may take to start.
 const SOON: Duration = Duration::from_secs(60);

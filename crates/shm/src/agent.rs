@@ -60,7 +60,13 @@ impl Segment {
     ///
     /// To be called by who serves the domain's doorbell, whenever it rings.
     pub fn forward(&self) -> usize {
-        let cx = self.inner();
+        self.inner().forward()
+    }
+}
+
+impl SegmentContext {
+    fn forward(&self) -> usize {
+        let cx = self;
         let slots = cx.slots_of_each();
         let kicked = cx.domain_table()[cx.domain()].take_pending(slots);
         let mut woken = 0;
@@ -68,12 +74,19 @@ impl Segment {
             cx.wake_near(slot);
             woken += 1;
         }
-        for slot in cx.slots_of(cx.domain()) {
-            let seat = &cx.seat_table()[slot.index()];
-            let is_bereft =
-                || seat.watched().is_some_and(|name| !cx.is_near(name.slot()) && cx.has_died(name));
-            if seat.key() != 0 && is_bereft() {
-                cx.wake_near(slot);
+        woken + cx.wake_bereft()
+    }
+
+    /// Wakes the threads of this domain that wait for one that is dead, where the kernel does not: the dead one is of another domain, or
+    /// they sleep on bells.
+    fn wake_bereft(&self) -> usize {
+        let mut woken = 0;
+        for slot in self.slots_of(self.domain()) {
+            let seat = &self.seat_table()[slot.index()];
+            let watched = seat.watched().filter(|_| seat.key() != 0);
+            let is_unheard = |name: &Name| !self.is_near(name.slot()) || self.vector_of(slot) != 0;
+            if watched.filter(is_unheard).is_some_and(|name| self.has_died(name)) {
+                self.wake_near(slot);
                 woken += 1;
             }
         }
@@ -105,6 +118,10 @@ impl Agent<'_> {
         words.truncate(WAIT_WORDS);
         wait_for_words(&words, longest);
         cx.relay();
+        if cx.domain_table()[cx.domain()].has_pending() {
+            // Of a process here that has no bells.
+            cx.forward();
+        }
         self.tell()
     }
 
@@ -122,6 +139,7 @@ impl Agent<'_> {
         }
         if told > 0 {
             cx.ring_all();
+            cx.wake_bereft();
         }
         told
     }

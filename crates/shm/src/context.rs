@@ -1,12 +1,13 @@
 //! The context in which the locks of a segment run.
 
+use core::time::Duration;
+
 use crosslock_core::primitive::{AtomicU32, Ordering};
 use crosslock_core::{Context, CpuId, Event, HashEntry, LockKey, PerCpu, PvOps};
-use rustix::thread::futex;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::alive::SHARED;
-use crate::futex::{MAX_SLEEP, SPIN_TURNS, wait_until, wake};
+use crate::futex::{MAX_SLEEP, SPIN_TURNS, timespec, wait_until, wake};
 use crate::segment::SegmentContext;
 
 // SAFETY: a slot is leased to one thread until it ends; the table is one for all who map the segment. A hostile
@@ -32,7 +33,10 @@ impl PvOps for SegmentContext {
             let kicks = self.per_cpu()[me.index()].kicks();
             let before = kicks.load(Ordering::Relaxed);
             let longest = if self.is_served() { MAX_SLEEP } else { MAX_BLIND_SLEEP };
-            let woken = wait_until(self.bell(me, kicks), SHARED, word, mask, value, &longest);
+            let is_over = || word.load(Ordering::Relaxed) & mask != value;
+            let woken = self.sleep_on_bell(me, longest, is_over).unwrap_or_else(|| {
+                wait_until(self.bell(me, kicks), SHARED, word, mask, value, &timespec(longest))
+            });
             if !woken && kicks.load(Ordering::Relaxed) != before {
                 self.count(Event::PvKickLate, 1);
             }
@@ -65,7 +69,7 @@ impl PvOps for SegmentContext {
 }
 
 /// The longest sleep of one whom others cannot wake.
-const MAX_BLIND_SLEEP: futex::Timespec = futex::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+const MAX_BLIND_SLEEP: Duration = Duration::from_millis(1);
 
 impl SegmentContext {
     /// The word that changes when `slot`, of this domain, is woken: its count of kicks, where the kernel can sleep on that.
@@ -75,25 +79,35 @@ impl SegmentContext {
 
     /// Ends the sleep of `slot`, whose kicks have been counted.
     pub(crate) fn wake(&self, slot: CpuId, kicks: &AtomicU32) {
-        if !self.is_near(slot) {
-            self.wake_far(slot);
-            return;
+        if self.geometry().domains == 1 {
+            wake(kicks, SHARED);
+        } else if !self.is_near(slot) {
+            self.wake_far(slot, self.vector_of(slot));
+        } else if !self.wake_here(slot, kicks) {
+            self.have_woken(slot);
+        }
+    }
+
+    /// The same for one of this domain; gives `false` where this process does not have the bell that it sleeps on.
+    fn wake_here(&self, slot: CpuId, kicks: &AtomicU32) -> bool {
+        let vector = self.vector_of(slot);
+        if vector != 0 && self.ring_bell(vector) {
+            return true;
         }
         let bell = self.bell(slot, kicks);
         if self.home().is_some() {
             bell.fetch_add(1, Ordering::Release);
         }
         wake(bell, SHARED);
+        vector == 0
     }
 
-    /// Ends the sleep of `slot`, of this domain, whatever its thread waits for.
+    /// Ends the sleep of `slot`, of this domain, whatever its thread waits for. For its agent, who has all bells.
     pub(crate) fn wake_near(&self, slot: CpuId) {
-        match self.home() {
-            Some(_) => self.wake(slot, self.seat_table()[slot.index()].kicks()),
-            None => {
-                wake(self.seat_table()[slot.index()].kicks(), SHARED);
-                wake(self.per_cpu_table()[slot.index()].kicks(), SHARED);
-            }
+        let (seat, per_cpu) = (&self.seat_table()[slot.index()], &self.per_cpu_table()[slot.index()]);
+        self.wake_here(slot, seat.kicks());
+        if self.home().is_none() {
+            wake(per_cpu.kicks(), SHARED);
         }
     }
 

@@ -101,7 +101,7 @@ impl DomainRecord {
         self.pending[bit / 64].fetch_or(1 << (bit % 64), Ordering::Release);
     }
 
-    fn has_pending(&self) -> bool {
+    pub(crate) fn has_pending(&self) -> bool {
         self.pending.iter().any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
@@ -146,8 +146,11 @@ pub(crate) fn domain_home(directory: &Path, uuid: &[u8; 16], domain: usize) -> P
     directory.join(format!("crosslock-{uuid}-{domain}"))
 }
 
-/// How the threads of one domain make themselves heard in another: rings the ivshmem peer of that number.
-pub(crate) type Doorbell = dyn Fn(u16) + Send + Sync;
+/// How the threads of one domain make themselves heard in another: rings the ivshmem peer of that number, by that vector.
+pub(crate) type Doorbell = dyn Fn(u16, u16) + Send + Sync;
+
+/// The vector of agents. What they are wanted for stands in the segment.
+const AGENT: u16 = 0;
 
 impl SegmentContext {
     pub(crate) fn domain_table(&self) -> &[DomainRecord] {
@@ -192,13 +195,22 @@ impl SegmentContext {
         Name::from_bits(agent).filter(|&agent| !self.has_died(agent))
     }
 
-    /// Asks the agent of the domain of `slot`, another one, to wake who sleeps there.
-    pub(crate) fn wake_far(&self, slot: CpuId) {
-        let domain = self.domain_of(slot);
-        if let Some(record) = self.domain_table().get(domain) {
+    /// Wakes who sleeps in `slot`, on the bell of that vector; where there is none, or this process has no doorbell, the agent of its
+    /// domain does.
+    pub(crate) fn wake_far(&self, slot: CpuId, vector: u16) {
+        let Some(record) = self.domain_table().get(self.domain_of(slot)) else { return };
+        if vector == AGENT || self.doorbell().is_none() {
             record.mark_pending(self.index(slot));
-            self.ring(record);
+            self.ring(record, AGENT);
+        } else {
+            self.ring(record, vector);
         }
+    }
+
+    /// Has the agent of this domain wake who sleeps in `slot` of it.
+    pub(crate) fn have_woken(&self, slot: CpuId) {
+        self.domain_table()[self.domain()].mark_pending(self.index(slot));
+        self.tell_agent();
     }
 
     /// Rings all other domains that live.
@@ -206,7 +218,7 @@ impl SegmentContext {
         if self.doorbell().is_none() {
             self.domain_table()[self.domain()].alarm.store(1, Ordering::Release);
         }
-        self.others().for_each(|record| self.ring(record));
+        self.others().for_each(|record| self.ring(record, AGENT));
     }
 
     /// On behalf of threads of this domain that have no doorbell: rings those whom they want to be rung.
@@ -217,7 +229,7 @@ impl SegmentContext {
         if self.domain_table()[self.domain()].alarm.swap(0, Ordering::Acquire) != 0 {
             self.ring_all();
         } else {
-            self.others().filter(|record| record.has_pending()).for_each(|record| self.ring(record));
+            self.others().filter(|record| record.has_pending()).for_each(|record| self.ring(record, AGENT));
         }
     }
 
@@ -248,14 +260,14 @@ impl SegmentContext {
         self.domain_table()[self.domain()].join();
     }
 
-    fn ring(&self, record: &DomainRecord) {
+    fn ring(&self, record: &DomainRecord, vector: u16) {
         let Some(doorbell) = self.doorbell() else {
             // The agent has one.
             self.tell_agent();
             return;
         };
         if let Ok(peer) = u16::try_from(record.peer.load(Ordering::Relaxed)) {
-            doorbell(peer);
+            doorbell(peer, vector);
         }
     }
 }

@@ -172,6 +172,13 @@ pub enum Error {
         /// How many there are.
         domains: usize,
     },
+    /// The virtual machine's device could not be had.
+    #[cfg(feature = "ivshmem")]
+    #[error("cannot have the device of this virtual machine: {source}")]
+    Device {
+        /// Why.
+        source: Box<crosslock_ivshmem::Error>,
+    },
     /// Another thread stands for this domain.
     #[error("{agent} stands for domain {domain} already, and lives")]
     AgentLives {

@@ -15,12 +15,19 @@
 //!
 //! [`PerCpu::kicks`]: crosslock_core::PerCpu::kicks
 
+use core::time::Duration;
+
 use crosslock_core::primitive::{AtomicU32, Ordering};
 use rustix::io::Errno;
 use rustix::thread::futex;
 
 /// Longest sleep. No wake-up is known to get lost; should one, it costs this much and no more.
-pub(crate) const MAX_SLEEP: futex::Timespec = futex::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+pub(crate) const MAX_SLEEP: Duration = Duration::from_millis(100);
+
+/// The kernel's form of a time.
+pub(crate) fn timespec(duration: Duration) -> futex::Timespec {
+    futex::Timespec { tv_sec: duration.as_secs().cast_signed(), tv_nsec: duration.subsec_nanos().into() }
+}
 
 /// Turns of a spin loop before a thread sleeps: about as long as sleeping and waking take. Who spins longer takes
 /// the lock from the one who could use it, or the CPU from its owner. (The kernel's 2^15 are for virtual
@@ -29,7 +36,7 @@ pub(crate) const SPIN_TURNS: u32 = 1 << 9;
 
 /// Sleeps while `word & mask == value`, until a kick, [`MAX_SLEEP`], or a signal.
 pub(crate) fn wait(kicks: &AtomicU32, flags: futex::Flags, word: &AtomicU32, mask: u32, value: u32) {
-    wait_until(kicks, flags, word, mask, value, &MAX_SLEEP);
+    wait_until(kicks, flags, word, mask, value, &timespec(MAX_SLEEP));
 }
 
 /// The same, but sleeps no longer than that; gives `false` if nothing has ended the sleep before.
@@ -64,7 +71,6 @@ pub(crate) fn wake(kicks: &AtomicU32, flags: futex::Flags) {
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
     use std::time::Instant;
 
     use super::*;

@@ -27,6 +27,7 @@ extern crate self as crosslock;
 mod agent;
 mod alive;
 mod barrier;
+mod bells;
 mod contents;
 mod context;
 mod copy;
@@ -38,6 +39,8 @@ mod error;
 mod file;
 mod futex;
 mod guarded;
+#[cfg(feature = "ivshmem")]
+mod guest;
 mod header;
 mod home;
 mod inspect;

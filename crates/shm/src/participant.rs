@@ -58,7 +58,10 @@ pub(crate) struct Record {
     /// Nanoseconds since the Unix epoch.
     pub(crate) registered_ns: AtomicU64,
     pub(crate) name: [AtomicU64; 3],
-    reserved2: [AtomicU64; 2],
+    /// By which vector of its domain's doorbell its thread is woken; 0: by its agent.
+    pub(crate) vector: AtomicU32,
+    reserved: AtomicU32,
+    reserved2: AtomicU64,
     pub(crate) counters: [AtomicU64; COUNTERS as usize],
 }
 
@@ -69,6 +72,7 @@ const _: () = {
     assert!(offset_of!(Record, alive_offset) == 12);
     assert!(offset_of!(Record, registered_ns) == 16);
     assert!(offset_of!(Record, name) == 24);
+    assert!(offset_of!(Record, vector) == 48);
     assert!(offset_of!(Record, counters) == 64);
     assert!(size_of::<Record>() == 448 && align_of::<Record>() == 64);
 };

@@ -11,6 +11,7 @@ use rustix::time::ClockId;
 
 use crate::alive::{SHARED, wake_all};
 use crate::barrier;
+use crate::futex::timespec;
 use crate::segment::SegmentContext;
 
 /// Longest sleep. Deaths and kicks end it; this is for a kicker that is stopped between its word and its kick.
@@ -79,17 +80,20 @@ unsafe impl RobustOps for SegmentContext {
             return;
         }
         let rung = if self.home().is_some() { rung } else { seen };
-        let woken = if self.is_served() && waitv::is_available() {
-            {
+        let limit = if self.is_served() { MAX_SLEEP } else { MAX_BLIND_SLEEP };
+        let longest = duration(self.now_ns(), until_ns, limit);
+        let is_over = || seat.kicks().load(Ordering::Acquire) != seen || self.has_died(watched);
+        let woken = self.sleep_on_bell(me.slot(), longest, is_over).unwrap_or_else(|| {
+            if self.is_served() && waitv::is_available() {
                 let words = [Some((bell, rung)), alive.map(|word| (word, value)), self.agents_word()];
                 let words: ArrayVec<_, 3> = words.into_iter().flatten().collect();
                 wait_for_any(&words, until_ns)
+            } else {
+                wait_for_kick(bell, rung, until_ns)
             }
-        } else {
-            wait_for_kick(bell, rung, until_ns)
-        };
-        // Not a nap that the sleeper wanted to be so short.
-        if !woken && seat.kicks().load(Ordering::Relaxed) != seen && self.now_ns() < until_ns {
+        });
+        // Not a nap that the sleeper wanted to be shorter than any limit here.
+        if !woken && longest >= MAX_BLIND_SLEEP && seat.kicks().load(Ordering::Relaxed) != seen {
             self.count(Event::PvKickLate, 1);
         }
         if let Some(alive) = alive.filter(|_| self.has_died(watched)) {
@@ -161,10 +165,6 @@ impl SegmentContext {
 /// How long from now to `until_ns`, at most `limit`.
 fn duration(now_ns: u64, until_ns: u64, limit: Duration) -> Duration {
     limit.min(Duration::from_nanos(until_ns.saturating_sub(now_ns)))
-}
-
-fn timespec(duration: Duration) -> futex::Timespec {
-    futex::Timespec { tv_sec: duration.as_secs().cast_signed(), tv_nsec: duration.subsec_nanos().into() }
 }
 
 /// Sleeps until one of the words has another value, or until the clock shows `until_ns`; gives `false` if nothing happened

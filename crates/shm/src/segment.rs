@@ -10,6 +10,7 @@ use crosslock_core::{CpuId, HashEntry, PerCpu, RawRobust, Seat};
 use rustix::fs::OFlags;
 
 use crate::barrier::{self, Release};
+use crate::bells::Bells;
 use crate::description::{Description, InChild, generation, reopen};
 use crate::directory::Entry;
 use crate::domain::Doorbell;
@@ -51,6 +52,7 @@ pub struct SegmentContext {
     /// What of it does not lie in the segment.
     home: Option<Home>,
     doorbell: OnceLock<Box<Doorbell>>,
+    bells: Bells,
     /// For each slot the [`generation`] in which this process registered it, or 0.
     own: Arc<[AtomicU32]>,
     weak: Weak<Self>,
@@ -100,18 +102,19 @@ impl Segment {
             domain,
             home,
             doorbell: OnceLock::new(),
+            bells: Bells::default(),
             own: core::iter::repeat_with(AtomicU32::default).take(geometry.slots).collect(),
             weak: weak.clone(),
         }))
     }
 
-    /// How this process rings other domains, and the number by which they ring this one. `ring` is called by any thread
-    /// that has somebody woken; a peer that is gone is none of its errors. What it owns lives as long as the memory is mapped.
+    /// How this process rings other domains, by peer and vector, and the number by which they ring this one. `ring` is called by any
+    /// thread that has somebody woken; a peer that is gone is none of its errors. What it owns lives as long as the memory is mapped.
     /// Only the first one counts. Processes without one have their domain's agent ring.
     ///
     /// # Errors
     /// [`Error::ReadOnly`].
-    pub fn set_doorbell(&self, peer: u16, ring: impl Fn(u16) + Send + Sync + 'static) -> Result<()> {
+    pub fn set_doorbell(&self, peer: u16, ring: impl Fn(u16, u16) + Send + Sync + 'static) -> Result<()> {
         let record = &self.context()?.domain_table()[self.0.domain];
         if self.0.doorbell.set(Box::new(ring)).is_ok() {
             record.peer.store(peer.into(), Ordering::Relaxed);
@@ -252,6 +255,10 @@ impl SegmentContext {
 
     pub(crate) fn home(&self) -> Option<&Home> {
         self.home.as_ref()
+    }
+
+    pub(crate) fn bells(&self) -> &Bells {
+        &self.bells
     }
 
     pub(crate) fn doorbell(&self) -> Option<&Doorbell> {

@@ -10,7 +10,7 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use crosslock::crosslock_core::primitive::{AtomicU32, Ordering};
-use crosslock::crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
+use crosslock::crosslock_core::{Event, RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
 use crosslock::{DomainId, Error, LockError, Options, Segment, SegmentContext};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use support::names::{is_dead, me};
@@ -33,20 +33,27 @@ fn open(directory: &Path, domain: u32) -> Segment {
     }
 }
 
-/// One descriptor for each domain, by the number of the peer.
-struct Bells(Vec<OwnedFd>);
+/// Vectors of each domain's doorbell: that of its agent, and two to sleep on.
+const VECTORS: usize = 3;
+
+/// The eventfds of each domain, by the number of the peer.
+struct Bells(Vec<[OwnedFd; VECTORS]>);
 
 impl Bells {
     fn new() -> Arc<Self> {
-        Arc::new(Self((0..DOMAINS).map(|_| eventfd(0, EventfdFlags::NONBLOCK).unwrap()).collect()))
+        let bell = |_| eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        Arc::new(Self((0..DOMAINS).map(|_| core::array::from_fn(bell)).collect()))
     }
-}
 
-impl Bells {
-    fn ring(&self, peer: u16) {
-        if let Some(fd) = self.0.get(usize::from(peer)) {
+    fn ring(&self, peer: u16, vector: u16) {
+        if let Some(fd) = self.0.get(usize::from(peer)).and_then(|bells| bells.get(usize::from(vector))) {
             rustix::io::write(fd, &1_u64.to_ne_bytes()).unwrap();
         }
+    }
+
+    /// Those that a domain's threads sleep on.
+    fn of_sleepers(&self, domain: usize) -> Vec<OwnedFd> {
+        self.0[domain][1..].iter().map(|bell| bell.try_clone().unwrap()).collect()
     }
 }
 
@@ -54,7 +61,7 @@ impl Bells {
 fn stand<'a>(scope: &'a Scope<'a, '_>, segment: &'a Segment, bells: &Arc<Bells>, done: &'a AtomicU32) {
     let peer = u16::try_from(segment.domain()).unwrap();
     let others = bells.clone();
-    segment.set_doorbell(peer, move |peer| others.ring(peer)).unwrap();
+    segment.set_doorbell(peer, move |peer, vector| others.ring(peer, vector)).unwrap();
     let (stands, does_stand) = mpsc::channel();
     scope.spawn(move || {
         let agent = segment.stand_for_domain().unwrap();
@@ -66,7 +73,7 @@ fn stand<'a>(scope: &'a Scope<'a, '_>, segment: &'a Segment, bells: &Arc<Bells>,
     let bells = bells.clone();
     scope.spawn(move || {
         while done.load(Ordering::Relaxed) == 0 {
-            let fd = bells.0[segment.domain()].as_fd();
+            let fd = bells.0[segment.domain()][0].as_fd();
             let soon = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
             if poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&soon)).unwrap() > 0 {
                 // Only to empty it.
@@ -237,6 +244,97 @@ fn a_sleeper_is_woken_from_another_domain() {
         latencies.sort_unstable();
         println!("median {:?}, worst {:?}", latencies[10], latencies[20]);
         assert!(latencies[10] < Duration::from_millis(10), "{latencies:?}");
+    });
+}
+
+/// Threads that sleep on bells are woken by whoever kicks them, near and far, and by deaths; a lost kick costs 50 ms.
+#[test]
+fn sleepers_on_bells_miss_no_kick() {
+    const TURNS: u64 = 4_000;
+    let directory = tempfile::tempdir().unwrap();
+    let host = options(directory.path()).create("s").unwrap();
+    let (bells, done) = (Bells::new(), AtomicU32::new(0));
+    let domains = [open(directory.path(), 1), open(directory.path(), 2)];
+    for domain in &domains {
+        let (bells, number) = (bells.clone(), domain.domain());
+        domain.set_bells(move || bells.of_sleepers(number));
+    }
+    std::thread::scope(|scope| {
+        domains.iter().for_each(|domain| stand(scope, domain, &bells, &done));
+        // Two threads of each, so that kicks go to the neighbour, too; each holds the lock until others sleep.
+        let work = |domain: &Segment| {
+            let mutex = domain.mutex("m", 0_u64).unwrap();
+            for _ in 0..TURNS / 4 {
+                let mut guard = mutex.lock().unwrap();
+                guard.update(|n| *n += 1);
+                std::thread::sleep(Duration::from_micros(150));
+            }
+        };
+        let threads: Vec<_> =
+            domains.iter().chain(&domains).map(|domain| scope.spawn(move || work(domain))).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        done.store(1, Ordering::Relaxed);
+    });
+    assert_eq!(host.open_mutex::<u64>("m").unwrap().lock().unwrap().get(), TURNS);
+    let counters = host.counters();
+    let (slept, late) = (counters[Event::PvWaitHead.index()], counters[Event::PvKickLate.index()]);
+    println!("{slept} sleeps, {late} kicks late");
+    assert!(slept > 0 && late * 100 < slept, "{slept} sleeps, {late} kicks late");
+}
+
+/// With bells nobody rings, kicks are late: the check above can fail.
+#[test]
+fn bells_that_do_not_ring_make_kicks_late() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = options(directory.path()).create("s").unwrap();
+    let (bells, done) = (Bells::new(), AtomicU32::new(0));
+    let domains = [open(directory.path(), 1), open(directory.path(), 2)];
+    let deaf = Bells::new();
+    domains[1].set_bells(move || deaf.of_sleepers(2));
+    std::thread::scope(|scope| {
+        domains.iter().for_each(|domain| stand(scope, domain, &bells, &done));
+        let mutex = domains[0].mutex("m", 0_u64).unwrap();
+        let held = mutex.lock().unwrap();
+        let waiter = scope.spawn(|| drop(domains[1].mutex("m", 0_u64).unwrap().lock().unwrap()));
+        // After its short naps it sleeps for 50 ms at a time.
+        std::thread::sleep(Duration::from_millis(75));
+        drop(held);
+        waiter.join().unwrap();
+        done.store(1, Ordering::Relaxed);
+    });
+    assert!(host.counters()[Event::PvKickLate.index()] > 0, "{:?}", host.counters());
+}
+
+/// A neighbour that dies is heard of by the agent, on whom those who sleep on bells rely.
+#[test]
+fn a_sleeper_on_a_bell_hears_of_a_neighbours_death() {
+    let test = "a_sleeper_on_a_bell_hears_of_a_neighbours_death";
+    if let Some((role, _)) = role() {
+        other_process(&role, &support::directory().unwrap());
+    }
+    let directory = tempfile::tempdir().unwrap();
+    options(directory.path()).create("s").unwrap();
+    let (bells, done) = (Bells::new(), AtomicU32::new(0));
+    let guest = open(directory.path(), 1);
+    let own = bells.clone();
+    guest.set_bells(move || own.of_sleepers(1));
+    let mut other = Actor::start(test, "owner", directory.path());
+    support::names::hear_name(&mut other);
+    std::thread::scope(|scope| {
+        stand(scope, &guest, &bells, &done);
+        let waiter = scope.spawn(|| {
+            let mutex = guest.open_mutex::<u64>("m").unwrap();
+            let Err(LockError::OwnerDied(suspect)) = mutex.lock() else { panic!("nobody was told") };
+            suspect.into_guard().mark_consistent();
+            Instant::now()
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        let killed = Instant::now();
+        other.kill();
+        let took = waiter.join().unwrap().saturating_duration_since(killed);
+        println!("heard after {took:?}");
+        assert!(took < Duration::from_millis(40), "{took:?}");
+        done.store(1, Ordering::Relaxed);
     });
 }
 

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use crosslock::{DomainId, Options, Segment};
-use crosslock_ivshmem::guest::{Attachment, DEFAULT_SOCKET, Device};
-use crosslock_ivshmem::{PeerId, Vector};
+use crosslock_ivshmem::guest::{DEFAULT_SOCKET, Device};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -31,16 +30,7 @@ impl Args {
             return Ok(Options::new().directory(directory).open(name)?);
         }
         if let Some(socket) = &self.agent {
-            let device = Attachment::connect(socket)?;
-            let segment = Options::new().open_device_fd(device.memory(), "the device", DomainId::Here)?;
-            if let Some(me) = device.id() {
-                segment.set_doorbell(me.get(), move |peer| {
-                    device
-                        .ring(PeerId::new(peer), Vector::new(0))
-                        .expect("the device answers as long as it is there");
-                })?;
-            }
-            return Ok(segment);
+            return Ok(Options::new().open_guest(socket)?);
         }
         let domain = DomainId::Number(self.plain.context("where the segment is")?);
         Ok(Options::new().open_device(&memory(self.uncombined)?, domain)?)
