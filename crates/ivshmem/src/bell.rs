@@ -28,10 +28,7 @@ impl Bell {
 
     /// The bell that somebody sent, if it is one: writing to any other file could have any effect.
     pub(crate) fn received(fd: OwnedFd) -> Option<Self> {
-        let mut target = [0; 32];
-        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        let len = readlinkat_raw(CWD, path, &mut target).ok()?;
-        (target[..len] == *b"anon_inode:[eventfd]").then(|| Self(Arc::new(fd)))
+        is_eventfd(&fd).then(|| Self(Arc::new(fd)))
     }
 
     /// Rings. Rings that nobody has taken yet are one.
@@ -96,6 +93,13 @@ impl Bell {
         let flags = fcntl_getfl(&self.0)?;
         if flags.contains(OFlags::NONBLOCK) { Ok(()) } else { fcntl_setfl(&self.0, flags | OFlags::NONBLOCK) }
     }
+}
+
+/// Whether it is an eventfd; what cannot be looked at is none.
+pub(crate) fn is_eventfd(fd: impl AsFd) -> bool {
+    let mut target = [0; 32];
+    let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    readlinkat_raw(CWD, path, &mut target).is_ok_and(|len| target[..len] == *b"anon_inode:[eventfd]")
 }
 
 impl AsFd for Bell {

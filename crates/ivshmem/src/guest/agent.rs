@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::attachment::Attachment;
 use super::device::{Device, Kind};
 use super::driver::Driver;
-use super::hand_over::{Bell as GivenBell, DEFAULT_SOCKET, Goods};
+use super::hand_over::{Bell as GivenBell, DEFAULT_SOCKET, Goods, MAX_BELLS};
 use crate::error::{Error, Result};
 use crate::events::{Events, Source};
 use crate::id::{PeerId, Vector};
@@ -23,6 +23,9 @@ use crate::stopper::Stopper;
 
 /// How many newcomers are served before the interrupts are heard again.
 const NEWCOMERS: usize = 16;
+
+/// The vector that the agent hears. The others' eventfds are those of the attachments, and are never read.
+const OWN: Vector = Vector::new(0);
 
 /// How an agent is to be; after [`std::fs::OpenOptions`].
 ///
@@ -86,10 +89,11 @@ impl AgentOptions {
     }
 }
 
-/// Hears the interrupts of this machine's device, and hands memory and doorbell to the processes that
+/// Hears vector 0 of this machine's device, and hands memory, doorbell and the eventfds of the other vectors to the processes that
 /// [connect](super::Attachment::connect).
 ///
-/// They need it no more then. When it is killed they go on, and only what is rung is not heard, until the next one takes its place.
+/// They need it no more then. When it is killed they go on, and only vector 0 is not heard, until the next one takes its place. That one
+/// has new eventfds: who sleeps on the [bells](super::Attachment::bells) of the old one must connect again.
 ///
 /// ```no_run
 /// use crosslock_ivshmem::guest::{Agent, Device};
@@ -122,9 +126,8 @@ impl Agent {
         let events = Events::new().map_err(Error::io("make an epoll instance"))?;
         let stopper = Stopper::new().map_err(Error::io("make an eventfd"))?;
         let watch = || -> Result<(), Errno> {
-            let bells = driver.iter().flat_map(Driver::bells);
-            for (vector, bell) in (0..).map(Vector::new).zip(bells) {
-                events.watch(bell, Source::Bell(vector), EventFlags::IN)?;
+            if let Some(bell) = driver.as_ref().and_then(|driver| driver.bells().first()) {
+                events.watch(bell, Source::Bell(OWN), EventFlags::IN)?;
             }
             events.watch(&stopper, Source::Stop, EventFlags::IN)?;
             listener.watch(&events)
@@ -139,7 +142,8 @@ impl Agent {
         self.driver.as_ref().map(Driver::id)
     }
 
-    /// The device in the hands of this process; none where it has no doorbell.
+    /// The device in the hands of this process; none where it has no doorbell. To [wait](Driver::wait) there for a vector but 0 would
+    /// take rings away from the attachments.
     #[must_use]
     pub const fn driver(&self) -> Option<&Driver> {
         self.driver.as_ref()
@@ -153,7 +157,10 @@ impl Agent {
         let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(Error::io("copy a descriptor"));
         let goods = self.goods();
         let doorbell = match goods.doorbell {
-            Some(GivenBell { id, vectors, device }) => Some(GivenBell { id, vectors, device: own(device)? }),
+            Some(GivenBell { id, vectors, device, bells }) => {
+                let bells = bells.into_iter().map(own).collect::<Result<_>>()?;
+                Some(GivenBell { id, vectors, device: own(device)?, bells })
+            }
             None => None,
         };
         Attachment::new(Goods { memory: own(goods.memory)?, memory_size: goods.memory_size, doorbell })
@@ -192,9 +199,9 @@ impl Agent {
         Ok(())
     }
 
-    /// Waits for at most `timeout` for something to do, and does it: calls `rung` for each vector that was rung, once however often it
-    /// was, then hands the device to newcomers. It may come back earlier with nothing done. The first turn says of every vector that it
-    /// was rung, for what was before it went nowhere.
+    /// Waits for at most `timeout` for something to do, and does it: calls `rung` with vector 0 if that was rung, once however often it
+    /// was, then hands the device to newcomers. It may come back earlier with nothing done. The first turn says that it
+    /// was rung, for what was before it went nowhere. Other vectors are for the [attachments](super::Attachment::bells).
     ///
     /// Nothing that a newcomer does delays it: all that there is to say is said at once, or never. For those who have a loop of
     /// their own: the agent's descriptor is readable when there is something.
@@ -257,8 +264,7 @@ impl Agent {
     /// Says all that there is to say. A new socket has room for it, so who does not read delays nobody; and what he does not read
     /// goes with his socket.
     fn serve(&self, socket: &OwnedFd) -> Result<(), Errno> {
-        let mut messages = self.goods().messages().into_iter();
-        messages.try_for_each(|(value, fd)| crate::wire::send(socket.as_fd(), value, fd))
+        self.goods().send(socket.as_fd())
     }
 
     fn goods(&self) -> Goods<BorrowedFd<'_>> {
@@ -266,6 +272,7 @@ impl Agent {
             id: driver.id(),
             vectors: driver.vectors(),
             device: driver.as_fd(),
+            bells: driver.bells().iter().skip(1).take(MAX_BELLS.into()).map(AsFd::as_fd).collect(),
         });
         Goods { memory: self.memory.as_fd(), memory_size: self.memory_size, doorbell }
     }
@@ -295,6 +302,7 @@ mod tests {
     use std::io::Write;
     use std::os::unix::net::UnixStream;
 
+    use rustix::event::{EventfdFlags, eventfd};
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
     use super::*;
@@ -334,6 +342,7 @@ mod tests {
     fn memory_is_handed_over_and_outlives_the_agent() {
         let attachment = with_agent(|socket| Attachment::connect(socket).unwrap());
         assert_eq!((attachment.id(), attachment.vectors(), attachment.memory_size()), (None, 0, SIZE));
+        assert!(attachment.bells().is_empty());
         rustix::io::pwrite(attachment.memory(), b"here", 100).unwrap();
         let error = attachment.ring(PeerId::SERVER, Vector::new(0)).unwrap_err();
         assert!(matches!(error, Error::NoSuchVector { vectors: 0, .. }), "{error}");
@@ -433,8 +442,14 @@ mod tests {
         let error = device(attach_to(&[greeting()], Duration::from_millis(20), false));
         assert!(matches!(error, DeviceError::NoAnswer { .. }), "{error}");
         let size = i64::try_from(SIZE).unwrap();
-        let bell = |fd| [greeting(), (1, None), (2, None), (size, Some(memory())), (0, Some(fd))];
-        let error = device(attach_to(&bell(memory()), LONG, false));
+        let bell = |device, eventfd| {
+            let messages = [greeting(), (1, None), (2, None), (size, Some(memory()))];
+            messages.into_iter().chain([(0, Some(device)), (1, Some(eventfd))]).collect::<Vec<_>>()
+        };
+        let error = device(attach_to(&bell(memory(), memory()), LONG, false));
+        assert!(matches!(error, DeviceError::NotAnEventfd { vector } if vector == Vector::new(1)), "{error}");
+        let eventfd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let error = device(attach_to(&bell(memory(), eventfd), LONG, false));
         assert!(matches!(&error, DeviceError::NotADevice { found } if found.contains("memfd")), "{error}");
         let socket = UnixStream::pair().unwrap().0;
         let no_memory = [greeting(), (-1, None), (0, None), (size, Some(socket.into()))];

@@ -9,6 +9,7 @@ use super::driver::ring;
 use super::error::DeviceError;
 use super::hand_over::{Arriving, Goods};
 use super::vfio::OpenDevice;
+use crate::bell::is_eventfd;
 use crate::error::{Error, Result, label};
 use crate::id::{PeerId, Vector};
 use crate::line::Line;
@@ -35,6 +36,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Attachment {
     /// Before the doorbell, which holds the device.
     memory: Memory,
+    bells: Vec<OwnedFd>,
     doorbell: Option<Ringer>,
 }
 
@@ -51,7 +53,8 @@ impl Attachment {
     ///
     /// # Errors
     /// [`Error::NoServer`]; [`DeviceError::NoAnswer`], [`DeviceError::HungUp`], [`DeviceError::NotAnAgent`];
-    /// [`DeviceError::NotADevice`], [`Error::UnfitMemory`] where what was handed over is something else; [`Error::Io`].
+    /// [`DeviceError::NotADevice`], [`DeviceError::NotAnEventfd`], [`Error::UnfitMemory`] where what was handed over is something else;
+    /// [`Error::Io`].
     pub fn connect(socket: impl AsRef<Path>) -> Result<Self> {
         Self::connect_within(socket, TIMEOUT)
     }
@@ -72,13 +75,21 @@ impl Attachment {
             let found = format!("{} bytes, not {}", memory.size, goods.memory_size).into();
             return Err(Error::UnfitMemory { reason, found });
         }
+        let mut bells = Vec::new();
         let doorbell = goods.doorbell.map(|bell| -> Result<Ringer> {
+            for (vector, eventfd) in (1..).map(Vector::new).zip(&bell.bells) {
+                if !is_eventfd(eventfd) {
+                    return Err(DeviceError::NotAnEventfd { vector }.into());
+                }
+            }
+            bells = bell.bells;
             let device = OpenDevice::received(bell.device)
                 .map_err(|found| DeviceError::NotADevice { found: found.into() })?;
             let doorbell = Doorbell::new(device).map_err(Error::io("find the doorbell"))?;
             Ok(Ringer { id: bell.id, vectors: bell.vectors, doorbell })
         });
-        Ok(Self { memory, doorbell: doorbell.transpose()? })
+        let doorbell = doorbell.transpose()?;
+        Ok(Self { memory, bells, doorbell })
     }
 
     /// Which peer this machine is; none where its device has no doorbell.
@@ -103,6 +114,46 @@ impl Attachment {
     #[must_use]
     pub const fn memory_size(&self) -> u64 {
         self.memory.size
+    }
+
+    /// What the interrupts of this machine write to: an eventfd for each vector from 1, at index `vector - 1`, but at most 64, for the bells of
+    /// vectors above 64 are not handed on. Empty where the device has no doorbell, or one vector.
+    ///
+    /// **Nobody reads them**: all processes of this machine have the same eventfds, and a read takes the ring away from all others. A
+    /// thread that sleeps has an epoll instance of its own, with the eventfd added as `EPOLLIN | EPOLLET` (and not `EPOLLEXCLUSIVE`):
+    /// every ring since its last `epoll_wait` ends the next one, and rings that come before it are one. The first ends at once, for the
+    /// agent has rung every bell at its start. The counts only grow, which is no matter: 2^64 rings do not happen.
+    ///
+    /// The bells go on ringing when the agent dies, as long as anybody has the device. **A new agent makes new ones**, and
+    /// these stay silent from then on: who sees that there is another agent connects again. `docs/ivshmem.md`, "In a guest".
+    ///
+    /// ```no_run
+    /// use crosslock_ivshmem::guest::{Attachment, DEFAULT_SOCKET};
+    /// use rustix::buffer::spare_capacity;
+    /// use rustix::event::epoll::{CreateFlags, EventData, EventFlags, add, create, wait};
+    ///
+    /// let attachment = Attachment::connect(DEFAULT_SOCKET)?;
+    /// // Of this thread alone.
+    /// let epoll = create(CreateFlags::CLOEXEC)?;
+    /// let bell = attachment.bells().first().expect("the device has two vectors");
+    /// add(&epoll, bell, EventData::new_u64(0), EventFlags::IN | EventFlags::ET)?;
+    /// let is_free = || true; // what is in the memory
+    /// while !is_free() {
+    ///     let mut events = Vec::with_capacity(1);
+    ///     wait(&epoll, spare_capacity(&mut events), None)?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn bells(&self) -> &[OwnedFd] {
+        &self.bells
+    }
+
+    /// Gives the [`bells`](Self::bells) away; then there are none here any more. They hold nothing but themselves: keep the attachment
+    /// as long as the memory is mapped.
+    #[must_use]
+    pub fn take_bells(&mut self) -> Vec<OwnedFd> {
+        core::mem::take(&mut self.bells)
     }
 
     /// Whether ringing is one store, or else a system call: where the registers share their page with something else.

@@ -4,6 +4,8 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::id::Vector;
+
 /// Why an ivshmem device of this guest cannot be used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -121,6 +123,12 @@ pub enum DeviceError {
     NotADevice {
         /// What it is.
         found: Box<str>,
+    },
+    /// A descriptor is none of an eventfd.
+    #[error("what the agent gave as the bell of vector {vector} is not an eventfd")]
+    NotAnEventfd {
+        /// Whose interrupts were to write to it.
+        vector: Vector,
     },
     /// Whoever answered is no agent of this kind.
     #[error("{socket} is not answered by an agent of this version: {what} was {found:#x}")]

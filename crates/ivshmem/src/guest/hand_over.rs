@@ -2,15 +2,23 @@
 //! with at most one descriptor.
 //!
 //! ```text
-//!   "clgs" << 32 | 1              greeting, with the version
+//!   "clgs" << 32 | 2              greeting, with the version
 //!   id, or -1                     which peer this machine is; -1: a device without a doorbell
 //!   vectors                       how many each peer has; 0 without a doorbell
 //!   size          + memory        in bytes
 //!   0             + device        with a doorbell only: the device as VFIO has opened it
+//!   1             + eventfd       likewise, one message for each vector but 0: what its interrupts write to
+//!   2             + eventfd
+//!   ...                           up to vector 64
 //! ```
+//! Vector 0 is the agent's. More than 64 bells are not handed on: all that is said must fit into the buffer of a new socket, and every
+//! process that attaches needs room for as many descriptors.
+//!
 //! The agent hears nothing and keeps nothing of those who connect.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
 
 use crate::id::PeerId;
 use crate::protocol::MAX_VECTORS;
@@ -18,7 +26,10 @@ use crate::protocol::MAX_VECTORS;
 /// Where agents listen unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/crosslock/ivshmem.sock";
 
-const VERSION: i64 = 1;
+/// How many bells are handed over at most: those of vectors 1 to 64.
+pub(super) const MAX_BELLS: u16 = 64;
+
+const VERSION: i64 = 2;
 pub(super) const GREETING: i64 = (u32::from_be_bytes(*b"clgs") as i64) << 32 | VERSION;
 const NO_PEER: i64 = -1;
 
@@ -36,6 +47,13 @@ pub(super) struct Bell<F> {
     pub(super) id: PeerId,
     pub(super) vectors: u16,
     pub(super) device: F,
+    /// Of the vectors from 1, [`bells_of`] the vectors.
+    pub(super) bells: Vec<F>,
+}
+
+/// How many bells are handed over where each peer has so many vectors.
+pub(super) fn bells_of(vectors: u16) -> u16 {
+    vectors.saturating_sub(1).min(MAX_BELLS)
 }
 
 impl<'a> Goods<BorrowedFd<'a>> {
@@ -47,8 +65,16 @@ impl<'a> Goods<BorrowedFd<'a>> {
         };
         let size = i64::try_from(self.memory_size).unwrap_or(i64::MAX);
         let mut messages = vec![(GREETING, None), (id, None), (vectors, None), (size, Some(self.memory))];
-        messages.extend(self.doorbell.as_ref().map(|bell| (0, Some(bell.device))));
+        if let Some(bell) = &self.doorbell {
+            messages.push((0, Some(bell.device)));
+            messages.extend((1..).zip(bell.bells.iter().copied().map(Some)));
+        }
         messages
+    }
+
+    /// Says all of it; never sleeps. A new socket has room for it, whether anybody reads or not.
+    pub(super) fn send(&self, socket: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.messages().into_iter().try_for_each(|(value, fd)| crate::wire::send(socket, value, fd))
     }
 }
 
@@ -67,6 +93,7 @@ pub(super) enum Listener<F> {
     Named(Option<PeerId>),
     Counted(Option<(PeerId, u16)>),
     Supplied(PeerId, u16, F, u64),
+    Opened(F, u64, Bell<F>),
 }
 
 impl<F> Listener<F> {
@@ -94,15 +121,31 @@ impl<F> Listener<F> {
                 _ => return wrong("the size of the memory"),
             },
             (Self::Supplied(id, vectors, memory, memory_size), Some(device)) if found == 0 => {
-                let doorbell = Some(Bell { id, vectors, device });
-                return Ok(Err(Goods { memory, memory_size, doorbell }));
+                let bells = Vec::with_capacity(bells_of(vectors).into());
+                return Ok(Self::opened(memory, memory_size, Bell { id, vectors, device, bells }));
+            }
+            (Self::Opened(memory, memory_size, mut bell), Some(eventfd))
+                if usize::try_from(found) == Ok(bell.bells.len() + 1) =>
+            {
+                bell.bells.push(eventfd);
+                return Ok(Self::opened(memory, memory_size, bell));
             }
             (Self::Named(None), None) => return wrong("the number of vectors"),
             (Self::Supplied(..), _) => return wrong("the device"),
+            (Self::Opened(..), _) => return wrong("the bell of the next vector"),
             (_, None) => return wrong("a message without its descriptor"),
             (_, Some(_)) => return wrong("a message with a descriptor"),
         };
         Ok(Ok(next))
+    }
+
+    /// With the device: who hears the next bell, or all that there is.
+    fn opened(memory: F, memory_size: u64, bell: Bell<F>) -> Result<Self, Goods<F>> {
+        if bell.bells.len() < bells_of(bell.vectors).into() {
+            Ok(Self::Opened(memory, memory_size, bell))
+        } else {
+            Err(Goods { memory, memory_size, doorbell: Some(bell) })
+        }
     }
 }
 
@@ -111,8 +154,14 @@ pub(super) type Arriving = Listener<OwnedFd>;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::bell::{Bell as Eventfd, is_eventfd};
+    use crate::wire::Incoming;
 
     fn hear(messages: &[(i64, Option<u8>)]) -> Result<Option<Goods<u8>>, Nonsense> {
         let mut listener = Listener::Start;
@@ -130,14 +179,72 @@ mod tests {
 
     #[test]
     fn both_kinds_of_device_are_handed_over() {
-        let doorbell = [(GREETING, None), (7, None), (2, None), (4096, Some(b'm')), (0, Some(b'd'))];
-        let bell = Bell { id: PeerId::new(7), vectors: 2, device: b'd' };
+        let doorbell = [
+            (GREETING, None),
+            (7, None),
+            (3, None),
+            (4096, Some(b'm')),
+            (0, Some(b'd')),
+            (1, Some(b'1')),
+            (2, Some(b'2')),
+        ];
+        let bell = Bell { id: PeerId::new(7), vectors: 3, device: b'd', bells: b"12".to_vec() };
         let goods = Goods { memory: b'm', memory_size: 4096, doorbell: Some(bell) };
         assert_eq!(hear(&doorbell), Ok(Some(goods)));
         let plain = [(GREETING, None), (-1, None), (0, None), (4096, Some(b'm'))];
         assert_eq!(hear(&plain), Ok(Some(Goods { memory: b'm', memory_size: 4096, doorbell: None })));
         for length in 0..doorbell.len() {
             assert_eq!(hear(&doorbell[..length]), Ok(None));
+        }
+    }
+
+    #[test]
+    fn all_bells_but_the_first_are_handed_over_up_to_a_limit() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        for (vectors, bells) in [(1, 0), (2, 1), (64, 63), (65, 64), (66, 64), (MAX_VECTORS, 64)] {
+            assert_eq!(bells_of(vectors), bells);
+            let given = vec![file.as_fd(); bells.into()];
+            let bell = Bell { id: PeerId::new(7), vectors, device: file.as_fd(), bells: given };
+            let goods = Goods { memory: file.as_fd(), memory_size: 4096, doorbell: Some(bell) };
+            let said: Vec<_> =
+                goods.messages().into_iter().map(|(value, fd)| (value, fd.map(|_| 0))).collect();
+            assert_eq!(said.len(), 5 + usize::from(bells));
+            let heard = hear(&said).unwrap().unwrap().doorbell.unwrap();
+            assert_eq!((heard.vectors, heard.bells), (vectors, vec![0; bells.into()]));
+        }
+    }
+
+    #[test]
+    fn a_new_socket_has_room_for_all_and_nobody_need_read() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let eventfds: Vec<Eventfd> = (0..MAX_BELLS).map(|_| Eventfd::new().unwrap()).collect();
+        let bells = eventfds.iter().map(Eventfd::as_fd).collect();
+        let bell = Bell { id: PeerId::new(7), vectors: MAX_VECTORS, device: file.as_fd(), bells };
+        let goods = Goods { memory: file.as_fd(), memory_size: 4096, doorbell: Some(bell) };
+        let (agent, newcomer) = UnixStream::pair().unwrap();
+        goods.send(agent.as_fd()).unwrap();
+        // The control: the room has an end, and then nobody sleeps.
+        let more = (0..10_000).map(|_| goods.send(agent.as_fd())).take_while(Result::is_ok).count();
+        assert!(more < 10_000);
+        assert_eq!(goods.send(agent.as_fd()), Err(Errno::AGAIN));
+        println!("a new socket has room for that {} times", 1 + more);
+
+        let (mut listener, mut incoming) = (Arriving::Start, Incoming::default());
+        let heard = loop {
+            let (value, fd) = incoming.receive(newcomer.as_fd()).unwrap().expect("all was said");
+            match listener.hear(value, fd).unwrap() {
+                Ok(next) => listener = next,
+                Err(goods) => break goods.doorbell.unwrap(),
+            }
+        };
+        assert_eq!(heard.bells.len(), usize::from(MAX_BELLS));
+        assert!(!is_eventfd(&heard.device) && heard.bells.iter().all(is_eventfd));
+        // Each is that of its vector.
+        for (eventfd, bell) in eventfds.iter().zip(heard.bells) {
+            let bell = Eventfd::received(bell).unwrap();
+            assert!(!bell.take().unwrap());
+            eventfd.ring().unwrap();
+            assert!(bell.take().unwrap());
         }
     }
 
@@ -157,6 +264,12 @@ mod tests {
         assert_eq!(what(&[start, (3, None), (1, None), (5, None)]), "a message without its descriptor");
         assert_eq!(what(&[start, (3, None), (1, None), (5, Some(0)), (1, Some(0))]), "the device");
         assert_eq!(what(&[start, (3, None), (1, None), (5, Some(0)), (0, None)]), "the device");
+        let opened = [start, (3, None), (3, None), (5, Some(0)), (0, Some(0))];
+        let bell = |messages: &[(i64, Option<u8>)]| what(&[&opened[..], messages].concat());
+        for wrong in [(0, Some(0)), (2, Some(0)), (-1, Some(0)), (1, None)] {
+            assert_eq!(bell(&[wrong]), "the bell of the next vector");
+        }
+        assert_eq!(bell(&[(1, Some(0)), (1, Some(0))]), "the bell of the next vector");
     }
 
     /// What an agent says, and what it does not.
@@ -176,12 +289,21 @@ mod tests {
         #[test]
         fn anything_may_be_said(
             messages in prop::collection::vec((value(), any::<Option<u8>>()), 0..6),
-            is_greeted in prop::bool::weighted(0.9),
+            // How many of the first messages are as an agent says them.
+            right in 0..9usize,
+            vectors in 1..5u16,
         ) {
-            let mut all = messages;
-            if is_greeted {
-                all.insert(0, (GREETING, None));
-            }
+            let agent = [
+                (GREETING, None),
+                (7, None),
+                (vectors.into(), None),
+                (4096, Some(0)),
+                (0, Some(1)),
+                (1, Some(2)),
+                (2, Some(3)),
+                (3, Some(4)),
+            ];
+            let all: Vec<_> = agent.into_iter().take(right).chain(messages).collect();
             let mut listener = Listener::Start;
             for (number, (value, fd)) in all.iter().copied().enumerate() {
                 match listener.hear(value, fd) {
@@ -197,7 +319,10 @@ mod tests {
                             Some(bell) => {
                                 prop_assert_eq!(said, [(bell.id.get().into(), None), (bell.vectors.into(), None)]);
                                 prop_assert!((1..=MAX_VECTORS).contains(&bell.vectors));
-                                prop_assert_eq!((number, all[4]), (4, (0, Some(bell.device))));
+                                prop_assert_eq!(all[4], (0, Some(bell.device)));
+                                prop_assert_eq!(bell.bells.len(), usize::from(bells_of(bell.vectors)));
+                                let bells = (1..).zip(bell.bells.into_iter().map(Some));
+                                prop_assert_eq!(&all[5..=number], bells.collect::<Vec<_>>());
                             }
                             None => {
                                 prop_assert_eq!(said, [(NO_PEER, None), (0, None)]);
