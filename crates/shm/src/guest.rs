@@ -51,5 +51,7 @@ impl Options {
 
 /// None where there is no agent at the moment.
 fn bells(socket: &Path) -> Vec<OwnedFd> {
-    Attachment::connect_within(socket, PATIENCE).map(Attachment::into_bells).unwrap_or_default()
+    let Ok(attachment) = Attachment::connect_within(socket, PATIENCE) else { return Vec::new() };
+    let copies: Result<_, _> = attachment.bells().iter().map(OwnedFd::try_clone).collect();
+    copies.unwrap_or_default()
 }
