@@ -21,7 +21,8 @@ pub(crate) struct Args {
     /// How many
     #[arg(long)]
     rounds: u64,
-    /// How long each of the two has a message, in microseconds: so long that the other falls asleep
+    /// How long each of the two has one of the first messages, in microseconds: so long that the other falls asleep. Who wakes is
+    /// slower than who spins, so from then on both sleep
     #[arg(long, default_value_t = 0)]
     hold_us: u64,
 }
@@ -36,6 +37,9 @@ pub(crate) fn run(segment: &Segment, args: &Args) -> anyhow::Result<()> {
         other => bail!("there is no ping-pong under {other}"),
     }
 }
+
+/// How many messages are kept for a while.
+const HELD: u64 = 20;
 
 fn play<L: RawLock<SegmentContext>>(segment: &Segment, args: &Args) -> anyhow::Result<()> {
     let lock = |what| -> anyhow::Result<SpinMutex<u64, L>> {
@@ -61,7 +65,7 @@ fn play<L: RawLock<SegmentContext>>(segment: &Segment, args: &Args) -> anyhow::R
         let now = Instant::now();
         trips.push(now - last);
         last = now;
-        while now.elapsed() < hold {
+        while round <= HELD && now.elapsed() < hold {
             std::hint::spin_loop();
         }
         // SAFETY: it is held, and the right to release it came with the other (at first: from the start).
