@@ -12,7 +12,7 @@ use crosslock_ivshmem::{PeerId, Vector};
 
 use crate::exit::Verdict;
 use crate::interrupt::Interrupt;
-use crate::segments::print;
+use crate::segments::{parse_mode, print};
 use crate::stand::{ATTENTION_SPAN, stand};
 
 /// In a virtual machine: have the ivshmem device, and wake those who wait for other machines
@@ -37,13 +37,6 @@ pub(crate) struct Args {
     /// Which domain of the segment this machine is, where no server says so
     #[arg(long, value_name = "N")]
     domain: Option<u32>,
-}
-
-fn parse_mode(text: &str) -> Result<u32, String> {
-    match u32::from_str_radix(text, 8) {
-        Ok(mode) if mode <= 0o777 => Ok(mode),
-        _ => Err("must be three octal digits, as 660".into()),
-    }
 }
 
 /// How often it looks what others want where they cannot ring.

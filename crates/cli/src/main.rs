@@ -50,6 +50,7 @@ enum Command {
     Top(top::Args),
     Repair(segments::RepairArgs),
     Unlock(segments::UnlockArgs),
+    Dismiss(segments::DismissArgs),
     Rm(segments::RmArgs),
     Serve(serve::Args),
     Agent(agent::Args),
@@ -78,6 +79,7 @@ impl Command {
             Self::Top(args) => top::run(&args),
             Self::Repair(args) => segments::repair(&args),
             Self::Unlock(args) => segments::unlock(&args),
+            Self::Dismiss(args) => segments::dismiss(&args),
             Self::Rm(args) => segments::rm(&args),
             Self::Serve(args) => serve::run(&args),
             Self::Agent(args) => agent::run(&args),
@@ -91,5 +93,7 @@ impl Command {
 }
 
 fn main() -> ExitCode {
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    log.with_max_level(tracing::Level::INFO).init();
     exit::status(Cli::parse().command.run())
 }

@@ -16,7 +16,7 @@ use crosslock_ivshmem::{Server, ServerOptions, Vector, peer_process};
 
 use crate::exit::Verdict;
 use crate::interrupt::Interrupt;
-use crate::segments::{human, parse_size, print};
+use crate::segments::{human, parse_mode, parse_size, print};
 use crate::stand::{ATTENTION_SPAN, RING, stand};
 
 /// Share a segment with virtual machines: an ivshmem server
@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Interrupts of each peer: one for its agent, the others for its sleepers
     #[arg(long, default_value_t = 8, value_name = "V")]
     vectors: u16,
+    /// Who may connect, and so join: the socket's permissions in octal
+    #[arg(long, default_value = "600", value_parser = parse_mode, value_name = "MODE")]
+    mode: u32,
     /// For how many kernels a new segment is: this host and its virtual machines
     #[arg(long, default_value_t = 16, value_name = "N")]
     domains: u32,
@@ -125,7 +128,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
 }
 
 fn serve(args: &Args, segment: &Segment, interrupt: &Interrupt) -> anyhow::Result<()> {
-    let server = ServerOptions::new().vectors(args.vectors).alarm(RING);
+    let server = ServerOptions::new().vectors(args.vectors).mode(args.mode).alarm(RING);
+    // Machines of a server that was killed still run, as far as is known, under the ids that it gave them.
+    let last = segment.domains().iter().filter(|domain| domain.is_alive).map(|domain| domain.peer).max();
+    let first = u16::try_from(last.unwrap_or(0) + 1)
+        .context("the ids of all peers are used up; make a new segment")?;
+    let server = server.first_id(PeerId::new(first));
     let server = server.bind(&args.socket, segment.descriptor()?)?;
     let over = AtomicU32::new(0);
     thread::scope(|scope| {

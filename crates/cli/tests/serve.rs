@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crosslock::{DomainId, LockError, Options, Segment};
-use crosslock_ivshmem::Client;
+use crosslock_ivshmem::{Client, ClientOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A server, ended with the test.
@@ -76,7 +76,7 @@ struct Guest {
 
 impl Guest {
     fn join(socket: &Path) -> Self {
-        let client = Client::connect(socket).unwrap();
+        let client = ClientOptions::new().vectors(8).connect(socket).unwrap();
         let home = tempfile::tempdir().unwrap();
         let device = format!("/proc/self/fd/{}", client.memory().as_raw_fd());
         let peer = DomainId::Peer(client.id().get());
@@ -144,7 +144,7 @@ fn each_peer_is_a_domain_and_one_too_many_is_turned_away() {
     let mut domains: Vec<_> = guests.iter().map(|guest| guest.segment.domain()).collect();
     domains.sort_unstable();
     assert_eq!(domains, [1, 2, 3]);
-    Client::connect(server.socket()).unwrap_err();
+    ClientOptions::new().vectors(8).connect(server.socket()).unwrap_err();
     for guest in &guests {
         let mutex = guest.segment.mutex("n", 0_u64).unwrap();
         mutex.lock().unwrap().update(|n| *n += u64::from(guest.client.id().get()));
@@ -167,4 +167,42 @@ fn an_ended_server_leaves_nothing_behind() {
     assert!(server.child.wait().unwrap().success());
     assert!(!server.socket().exists());
     assert!(matches!(Segment::open(&server.segment), Err(crosslock::Error::NotFound { .. })));
+}
+
+/// A server that takes the place of one that was killed gives no id twice; and a person says which machines have gone meanwhile.
+#[test]
+fn a_new_server_knows_of_the_machines_of_the_old_one() {
+    let mut old = Server::start("replaced");
+    let guest = old.guest();
+    let held = guest.segment.mutex("m", 0_u64).unwrap();
+    let held = held.lock().unwrap();
+    old.child.kill().unwrap();
+    old.child.wait().unwrap();
+
+    let new = Server::start("replaced");
+    let other = new.guest();
+    assert_eq!((guest.segment.domain(), other.segment.domain()), (1, 2));
+    assert!(other.client.id() > guest.client.id());
+    let mutex = other.segment.open_mutex::<u64>("m").unwrap();
+    assert!(mutex.try_lock().unwrap().is_none());
+
+    let dismiss = |arguments: &[&str]| {
+        let run = Command::new(env!("CARGO_BIN_EXE_crosslock"))
+            .arg("dismiss")
+            .arg(&new.segment)
+            .args(arguments)
+            .output();
+        let run = run.unwrap();
+        (run.status.code(), String::from_utf8(run.stdout).unwrap() + &String::from_utf8(run.stderr).unwrap())
+    };
+    let (status, said) = dismiss(&["1"]);
+    assert!(status == Some(2) && said.contains("--force"), "{said}");
+    assert!(mutex.try_lock().unwrap().is_none());
+    assert_eq!(dismiss(&["0", "--force"]).0, Some(2));
+    assert_eq!(dismiss(&["7", "--force"]).0, Some(2));
+    let (status, said) = dismiss(&["1", "--force"]);
+    assert!(status == Some(0) && said.contains("dismissed domain 1"), "{said}");
+    assert!(matches!(mutex.try_lock(), Err(LockError::OwnerDied(_))));
+    assert_eq!(dismiss(&["1"]).0, Some(0));
+    drop(held);
 }

@@ -97,7 +97,7 @@ proptest! {
         if magic && bytes.len() >= 16 {
             bytes[..8].copy_from_slice(b"CROSSLCK");
             bytes[8..12].copy_from_slice(&0x0102_0304_u32.to_le_bytes());
-            bytes[12..16].copy_from_slice(&2_u32.to_le_bytes());
+            bytes[12..16].copy_from_slice(&3_u32.to_le_bytes());
         }
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("s"), &bytes).unwrap();

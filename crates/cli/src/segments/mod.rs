@@ -1,6 +1,7 @@
-//! `crosslock create | ls | inspect | repair | unlock | rm`: segments and what is in them.
+//! `crosslock create | ls | inspect | repair | unlock | dismiss | rm`: segments and what is in them.
 
 mod detail;
+mod dismiss;
 mod found;
 mod inspect;
 pub(crate) mod json;
@@ -20,6 +21,7 @@ use anyhow::bail;
 use crosslock::{Options, Segment};
 use serde::Serialize;
 
+pub(crate) use self::dismiss::{DismissArgs, run as dismiss};
 pub(crate) use self::inspect::{InspectArgs, run as inspect};
 pub(crate) use self::repair::{RepairArgs, run as repair};
 pub(crate) use self::size::{human, parse_size};
@@ -45,6 +47,13 @@ pub(crate) struct CreateArgs {
     /// How many objects it can have
     #[arg(long, default_value_t = 128, value_name = "N")]
     objects: u32,
+    /// How many kernels share it: this one, and virtual machines that see it as the memory of a device. Each has an equal part of the
+    /// participants
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    domains: u32,
+    /// How large it is in all, instead of the room for objects: a power of two, for the memory of a device
+    #[arg(long, value_parser = parse_size, conflicts_with = "size")]
+    total: Option<u64>,
     /// Who may use it, in octal
     #[arg(long, default_value = "600", value_parser = parse_mode)]
     mode: u32,
@@ -72,7 +81,7 @@ pub(crate) struct RmArgs {
     force: bool,
 }
 
-fn parse_mode(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o777 => Ok(mode),
         _ => Err(format!("{text:?} is no file mode: give three octal digits, such as 660")),
@@ -80,12 +89,14 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 }
 
 pub(crate) fn create(args: &CreateArgs) -> anyhow::Result<Verdict> {
-    let segment = Options::new()
+    let options = Options::new()
         .mode(args.mode)
         .participants(args.participants)
         .objects(args.objects)
-        .heap_size(args.size)
-        .create(&args.name)?;
+        .domains(args.domains)
+        .heap_size(args.size);
+    let options = args.total.map_or_else(|| options.clone(), |total| options.clone().size(total));
+    let segment = options.create(&args.name)?;
     print(format_args!("created {}, {}", args.name, human(segment.size() as u64)))?;
     Ok(Verdict::Good)
 }

@@ -142,15 +142,17 @@ impl Device {
         self.memory_size
     }
 
-    /// The file of its memory, to be mapped: with combined writes where there is such a mapping (`resource2_wc`), otherwise without
-    /// (`resource2`).
+    /// The file of its memory, to be mapped: on x86 that without combined writes (`resource2`), elsewhere that with (`resource2_wc`),
+    /// where there is one.
     ///
-    /// For aligned atomic words both are as good. On arm64 the latter bears nothing else: an unaligned access, or `memcpy`, ends
-    /// the process.
+    /// On x86 combined writes are not in order, so a plain store would release nothing, wherever the hypervisor does as the guest asks.
+    /// On arm64 the memory without them is a device's, where an unaligned access, or `memcpy`, ends the process; that with them is
+    /// ordinary memory that is not cached, and as much out of order as any.
     #[must_use]
     pub fn memory_path(&self) -> PathBuf {
         let combining = self.file("resource2_wc");
-        if combining.exists() { combining } else { self.file("resource2") }
+        let is_x86 = cfg!(any(target_arch = "x86", target_arch = "x86_64"));
+        if !is_x86 && combining.exists() { combining } else { self.file("resource2") }
     }
 
     /// Opens that file, for reading and writing. Only root may.
@@ -450,6 +452,7 @@ mod tests {
         let device = Device::on(bus.path(), "0000:00:03.0").unwrap();
         assert_eq!(device.memory_path(), device.file("resource2"));
         fs::write(device.file("resource2_wc"), "").unwrap();
-        assert_eq!(device.memory_path(), device.file("resource2_wc"));
+        let file = if cfg!(target_arch = "x86_64") { "resource2" } else { "resource2_wc" };
+        assert_eq!(device.memory_path(), device.file(file));
     }
 }

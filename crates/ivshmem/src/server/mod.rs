@@ -99,7 +99,7 @@ impl Server {
         };
         watch().map_err(Error::io("watch for events"))?;
         tracing::info!(socket = %path.display(), memory_bytes = memory.size, vectors = options.vectors, "serving");
-        let (memory, peers) = (Arc::new(memory), Peers::new(own));
+        let (memory, peers) = (Arc::new(memory), Peers::new(own, options.first_id));
         Ok(Self { listener, peers, events, stopper, memory, options, has_grumbled: false })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Server;
 use crate::error::{Error, Result};
-use crate::id::Vector;
+use crate::id::{PeerId, Vector};
 use crate::protocol::MAX_VECTORS;
 
 /// How a server is to be; after [`std::fs::OpenOptions`].
@@ -21,6 +21,7 @@ use crate::protocol::MAX_VECTORS;
 pub struct ServerOptions {
     pub(super) vectors: u16,
     pub(super) max_clients: u16,
+    pub(super) first_id: PeerId,
     pub(super) mode: u32,
     pub(super) alarm: Vector,
     pub(super) handshake_timeout: Duration,
@@ -40,6 +41,7 @@ impl ServerOptions {
         Self {
             vectors: 2,
             max_clients: 64,
+            first_id: PeerId::new(PeerId::SERVER.get() + 1),
             mode: 0o600,
             alarm: Vector::new(0),
             handshake_timeout: Duration::from_secs(10),
@@ -62,6 +64,14 @@ impl ServerOptions {
     #[must_use]
     pub const fn max_clients(mut self, clients: u16) -> Self {
         self.max_clients = clients;
+        self
+    }
+
+    /// The id of the first client; 1 otherwise. For a server that takes the place of one whose clients still run: theirs are not
+    /// to be given again.
+    #[must_use]
+    pub const fn first_id(mut self, id: PeerId) -> Self {
+        self.first_id = id;
         self
     }
 
@@ -110,6 +120,12 @@ impl ServerOptions {
             if fine { Ok(()) } else { Err(Error::InvalidOption { option, value: value.into(), reason }) }
         };
         check((1..=MAX_VECTORS).contains(&self.vectors), "vectors", self.vectors, "from 1 to 2048")?;
+        check(
+            self.first_id != PeerId::SERVER,
+            "first_id",
+            self.first_id.get(),
+            "not 0, which is the server's",
+        )?;
         check(self.max_clients > 0, "max_clients", self.max_clients, "at least 1")?;
         check(self.alarm.get() < self.vectors, "alarm", self.alarm.get(), "less than the number of vectors")?;
         Server::new(self.clone(), path.as_ref(), memory.into())

@@ -17,8 +17,8 @@ pub struct Peers {
 }
 
 impl Peers {
-    pub(super) fn new(own: Vec<Bell>) -> Self {
-        Self { own, clients: BTreeMap::new(), next: u32::from(PeerId::SERVER.get()) + 1 }
+    pub(super) fn new(own: Vec<Bell>, first: PeerId) -> Self {
+        Self { own, clients: BTreeMap::new(), next: first.get().into() }
     }
 
     /// The ids of all clients, rising.
