@@ -73,7 +73,7 @@ fn end_of_hammer(mut hammer: Program) -> Seen {
     seen
 }
 
-/// An agent that has said who it is, and heard the first ring of each vector.
+/// An agent that has said who it is, and heard the first ring of its vector.
 fn agent(guest: &Guest, words: &[&str]) -> (Program, String) {
     let (before, after): (Vec<&str>, Vec<&str>) = match words {
         ["--socket", path, rest @ ..] => (vec!["--socket", path], rest.to_vec()),
@@ -81,10 +81,17 @@ fn agent(guest: &Guest, words: &[&str]) -> (Program, String) {
     };
     let mut agent = drill(guest, &[&before[..], &["agent"], &after[..]].concat());
     let hello = agent.line_with("peer", LONG).unwrap();
-    for vector in [V0, V1] {
-        agent.line_with(&format!("rung {vector}"), LONG).unwrap();
-    }
+    agent.line_with("rung 0", LONG).unwrap();
     (agent, hello)
+}
+
+/// A process that sleeps on the bell of vector 1, and counts in the word at `offset`.
+fn listener(guest: &Guest, offset: u64, more: &[&str]) -> Program {
+    let offset = offset.to_string();
+    let (before, after) = if more.contains(&"--user") { (more, &[][..]) } else { (&[][..], more) };
+    let mut listener = drill(guest, &[before, &["listen", "1", &offset], after].concat());
+    listener.line_with("listens to 1 bells", LONG).unwrap();
+    listener
 }
 
 fn rings_both_ways(cpu: Cpu) {
@@ -95,10 +102,8 @@ fn rings_both_ways(cpu: Cpu) {
     println!("{cpu}: {hello}");
     assert!(hello.contains("peer Some(1)"), "{hello}");
     let host = served.join();
-    for vector in [V0, V1] {
-        host.ring(PeerId::new(1), vector).unwrap();
-        agent.line_with(&format!("rung {vector}"), LONG).unwrap();
-    }
+    host.ring(PeerId::new(1), V0).unwrap();
+    agent.line_with("rung 0", LONG).unwrap();
     println!("{}", run(&guest, &["ring", "0", "0"]));
     served.record.wait_for(Told::Rung(0));
     println!("{}", run(&guest, &["--user", "1000", "ring", "2", "1", "1000"]));
@@ -136,8 +141,8 @@ fn ring_each_other(one: Cpu, other: Cpu) {
     assert_ne!(ids[0], ids[1]);
     for round in 0..10 {
         let (from, to) = (round % 2, (round + 1) % 2);
-        println!("{}", run(&guests[from], &["ring", &ids[to], "1"]));
-        agents[to].0.line_with("rung 1", LONG).unwrap();
+        println!("{}", run(&guests[from], &["ring", &ids[to], "0"]));
+        agents[to].0.line_with("rung 0", LONG).unwrap();
     }
 }
 
@@ -185,8 +190,8 @@ fn processes_share_the_device(cpu: Cpu) {
         user.output(LONG).unwrap().success().unwrap();
     }
     assert_eq!(word(&host, 0), 3 * TIMES);
-    host.ring(PeerId::new(1), V1).unwrap();
-    first.line_with("rung 1", LONG).unwrap();
+    host.ring(PeerId::new(1), V0).unwrap();
+    first.line_with("rung 0", LONG).unwrap();
 }
 
 #[test]
@@ -222,6 +227,92 @@ fn what_is_missing_is_said() {
     expect(&no_device, "has no ivshmem device");
 }
 
+/// How often a bell is rung.
+const RINGS: u64 = 1000;
+
+/// The words that listeners count in, each in a cache line of its own, and free of what the other tests use.
+const COUNTS: [u64; 3] = [128, 192, 256];
+
+/// Rings vector 1 of peer 1 and waits until `is_heard`, so often.
+fn ring_and_wait(host: &Client, times: u64, mut is_heard: impl FnMut(u64) -> bool) {
+    for round in 1..=times {
+        let start = Instant::now();
+        host.ring(PeerId::new(1), V1).unwrap();
+        while !is_heard(round) {
+            assert!(start.elapsed() < LONG, "ring {round} was lost: {:?}", COUNTS.map(|at| word(host, at)));
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Two processes sleep on one bell: every ring wakes both, with the agent, without it, and one without the other.
+fn every_ring_wakes_every_listener(cpu: Cpu) {
+    let served = Served::new(&ServerOptions::new(), 2);
+    let guest = Guest::boot(guest(&served, cpu, cpu.name())).unwrap();
+    let host = served.join();
+    let (agent_1, _) = agent(&guest, &["--mode", "666"]);
+    let [one, other, third] = COUNTS;
+    let first = listener(&guest, one, &["--user", "1000"]);
+    let second = listener(&guest, other, &[]);
+    let both = |wanted: u64| word(&host, one) == wanted && word(&host, other) == wanted;
+    let start = Instant::now();
+    ring_and_wait(&host, RINGS, both);
+    println!("{cpu}: {RINGS} rings woke two processes each, {:?} from ring to ring", start.elapsed() / 1000);
+
+    // The device stays open, so its interrupts go on.
+    agent_1.kill().unwrap();
+    assert_eq!(agent_1.wait(LONG).unwrap(), Exit::Signal(9));
+    ring_and_wait(&host, RINGS, |round| both(RINGS + round));
+    first.kill().unwrap();
+    assert_eq!(first.wait(LONG).unwrap(), Exit::Signal(9));
+    ring_and_wait(&host, RINGS, |round| word(&host, other) == 2 * RINGS + round);
+
+    // A new agent has new bells: those of the old one are silent, and who connects again hears.
+    let (_agent_2, _) = agent(&guest, &[]);
+    let _again = listener(&guest, third, &[]);
+    ring_and_wait(&host, RINGS, |round| word(&host, third) == round);
+    assert_eq!(COUNTS.map(|at| word(&host, at)), [2 * RINGS, 3 * RINGS, RINGS]);
+    assert!(second.exit().is_none());
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn every_ring_wakes_every_listener_of_an_x86_64_guest() {
+    every_ring_wakes_every_listener(Cpu::X86_64);
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn every_ring_wakes_every_listener_of_a_cortex_a57_guest() {
+    every_ring_wakes_every_listener(Cpu::CortexA57);
+}
+
+/// The control: of those who read the bell, each ring wakes one.
+fn who_reads_takes_rings_away(cpu: Cpu) {
+    let served = Served::new(&ServerOptions::new(), 2);
+    let guest = Guest::boot(guest(&served, cpu, "control")).unwrap();
+    let host = served.join();
+    let (_agent, _) = agent(&guest, &[]);
+    let _readers = [0, 1].map(|index: usize| listener(&guest, COUNTS[index], &["--by-reading"]));
+    let counts = || [word(&host, COUNTS[0]), word(&host, COUNTS[1])];
+    ring_and_wait(&host, RINGS, |round| counts().iter().sum::<u64>() >= round);
+    let seen = counts();
+    println!("{cpu}: {RINGS} rings, two readers: {seen:?}");
+    assert_eq!(seen.iter().sum::<u64>(), RINGS, "{seen:?}");
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn who_reads_takes_rings_away_on_x86_64() {
+    who_reads_takes_rings_away(Cpu::X86_64);
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn who_reads_takes_rings_away_on_cortex_a57() {
+    who_reads_takes_rings_away(Cpu::CortexA57);
+}
+
 /// How often an agent is killed.
 const KILLS: u64 = 20;
 
@@ -234,8 +325,8 @@ fn agents_die(guest: &Guest, host: &Client, hammer: Program, is_held: bool) -> S
         let had_from = had_from.filter(|_| hello.contains("had from Some"));
         assert_eq!(had_from.is_some(), is_held, "{hello}");
         // Every one hears.
-        host.ring(PeerId::new(1), V1).unwrap();
-        next.line_with("rung 1", LONG).unwrap();
+        host.ring(PeerId::new(1), V0).unwrap();
+        next.line_with("rung 0", LONG).unwrap();
         let pid = next.pid();
         next.kill().unwrap();
         assert_eq!(next.wait(LONG).unwrap(), Exit::Signal(9));
@@ -410,10 +501,10 @@ fn registers_that_share_their_page_are_written_by_system_calls() {
     let mut agent = drill(&crowded, &["--device", doorbell, "agent"]);
     let hello = agent.line_with("peer", LONG).unwrap();
     assert!(hello.contains("mapped Some(false)"), "{hello}");
-    agent.line_with("rung 1", LONG).unwrap();
+    agent.line_with("rung 0", LONG).unwrap();
     let host = served.join();
-    host.ring(PeerId::new(1), V1).unwrap();
-    agent.line_with("rung 1", LONG).unwrap();
+    host.ring(PeerId::new(1), V0).unwrap();
+    agent.line_with("rung 0", LONG).unwrap();
     println!("{}", run(&crowded, &["ring", "2", "1", "10000"]));
     assert!(host.wait(V1, Some(LONG)).unwrap());
 }
@@ -452,6 +543,17 @@ fn round_trip(one: Cpu, other: Cpu) {
     let host = served.join();
     let mut echo = drill(&echoes, &["echo", "3"]);
     echo.line_with("echoes as peer 1", LONG).unwrap();
+    println!("host {other}, driver: {}", round_trips(&host));
+    echo.kill().unwrap();
+    assert_eq!(echo.wait(LONG).unwrap(), Exit::Signal(9));
+    let (_agent, _) = agent(&echoes, &[]);
+    let _listener = listener(&echoes, COUNTS[0], &["--answer", "3"]);
+    println!("host {other}, bell of an attachment: {}", round_trips(&host));
+    assert_eq!(word(&host, COUNTS[0]), 2000);
+}
+
+/// From the host to peer 1, and back.
+fn round_trips(host: &Client) -> String {
     let mut trips: Vec<Duration> = (0..2000)
         .map(|_| {
             let start = Instant::now();
@@ -461,7 +563,7 @@ fn round_trip(one: Cpu, other: Cpu) {
         })
         .collect();
     trips.sort_unstable();
-    println!("host {other}: 2000 round trips: median {:.1} us", trips[1000].as_secs_f64() * 1e6);
+    format!("2000 round trips: median {:.1} us", trips[1000].as_secs_f64() * 1e6)
 }
 
 #[test]

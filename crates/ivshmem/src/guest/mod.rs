@@ -3,8 +3,8 @@
 //! ```text
 //!   /sys/bus/pci/devices/...     Device       found, bound to vfio-pci, memory
 //!   /dev/vfio/N                  Driver       doorbell, and interrupts as eventfds
-//!   /run/crosslock/ivshmem.sock  Agent        one process of the guest: hears, and hands on
-//!                                Attachment   every other: memory and doorbell, also without root
+//!   /run/crosslock/ivshmem.sock  Agent        one process of the guest: hears vector 0, and hands on
+//!                                Attachment   every other: memory, doorbell and bells, also without root
 //! ```
 //! `ivshmem-plain` has memory only: then there is no `Driver`, and nobody is rung.
 

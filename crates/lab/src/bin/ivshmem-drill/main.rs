@@ -1,5 +1,6 @@
 //! What tests of the ivshmem device run in guests.
 
+mod bells;
 mod memory;
 mod round_trip;
 
@@ -73,6 +74,8 @@ enum Deed {
         #[arg(long)]
         forbid: bool,
     },
+    /// Count the rings of a vector, asleep on the bell that the agent has handed over
+    Listen(bells::Args),
     /// Send every ring of vector 1 back to a peer
     Echo {
         /// Which peer
@@ -137,6 +140,7 @@ fn main() -> anyhow::Result<()> {
             std::fs::write(&reset, "1").with_context(|| format!("{reset} does nothing"))?;
             say(format_args!("reset"))?;
         }
+        Deed::Listen(args) => bells::listen(&args, &attach()?)?,
         Deed::Echo { peer } => round_trip::echo(&device(&args)?, PeerId::new(peer))?,
         Deed::RoundTrip { peer, times } => round_trip::measure(&device(&args)?, PeerId::new(peer), times)?,
     }
