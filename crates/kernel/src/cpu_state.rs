@@ -5,7 +5,8 @@ use crosslock_core::primitive::{AtomicU32, Ordering};
 use crate::debug::HeldLocks;
 use crate::preempt_count::PreemptCount;
 
-/// The kernel layers' state of one CPU: written by that CPU alone.
+/// The kernel layers' state of one CPU: written by that CPU alone. It begins with the word of
+/// [`PreemptCount`].
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct CpuState {

@@ -12,11 +12,12 @@ mod lock;
 mod platform;
 pub mod preempt_count;
 mod report;
+mod sleeping;
 mod softirq;
 mod spinning;
 mod up;
 
-pub use arch::{ArchSpinLock, Failure};
+pub use arch::{ArchSpinLock, ExcludesItself, Failure};
 pub use cpu_state::CpuState;
 pub use crosslock_core::NoHooks;
 pub use form::{Bh, Form, FormKind, Irq, IrqSave, Plain};
@@ -28,6 +29,7 @@ pub use local::{
 pub use lock::{Guard, Kind, Lock};
 pub use platform::Platform;
 pub use report::{OtherSite, Problem, Report, Severity};
+pub use sleeping::{SleepLock, Sleeping};
 pub use softirq::{SOFTIRQS, hardirq, nmi, raise_softirq};
 pub use spinning::{RawSpinLock, RawSpinLockGuard, SpinLock, SpinLockGuard, Spinning};
 pub use up::{Up, UpUnchecked};

@@ -12,9 +12,14 @@ use crate::softirq;
 ///
 /// An interrupt that asks for the scheduler between the store and the look finds preemption enabled, and is
 /// answered at its own end.
+///
+/// # Safety
+/// Takes back one level that was added.
 #[inline]
-pub(crate) fn preempt_enable<P: Platform>() {
-    if P::preempt_sub(PREEMPT_OFFSET).bits() == 0 && P::need_resched() && !P::irqs_disabled() {
+pub(crate) unsafe fn preempt_enable<P: Platform>() {
+    // SAFETY: the caller's.
+    let left = unsafe { P::preempt_sub(PREEMPT_OFFSET) };
+    if left.bits() == 0 && P::need_resched() && !P::irqs_disabled() {
         P::preempt_schedule();
     }
 }
@@ -62,9 +67,13 @@ pub(crate) unsafe fn irq_on<P: Platform>() {
 }
 
 /// One level less of disabled bottom halves; at the last one those that are pending run.
+///
+/// # Safety
+/// Takes back one level that was added. Preemption is disabled.
 #[inline]
-pub(crate) fn bh_enable<P: Platform>() {
-    P::preempt_sub(SOFTIRQ_DISABLE_OFFSET);
+pub(crate) unsafe fn bh_enable<P: Platform>() {
+    // SAFETY: the caller's.
+    unsafe { P::preempt_sub(SOFTIRQ_DISABLE_OFFSET) };
     softirq::run_if_pending::<P>();
 }
 
@@ -94,12 +103,18 @@ macro_rules! guard {
 
 guard! {
     /// Keeps the running code from being preempted, and so on its CPU (`preempt_disable`).
-    PreemptGuard, preempt_disable, { P::preempt_add(PREEMPT_OFFSET); }, { preempt_enable::<P>(); }
+    PreemptGuard, preempt_disable, { P::preempt_add(PREEMPT_OFFSET); }, {
+        // SAFETY: the guard stands for one level.
+        unsafe { preempt_enable::<P>() };
+    }
 }
 
 guard! {
     /// Keeps the running code on its CPU, where others may preempt it (`migrate_disable`).
-    MigrateGuard, migrate_disable, { P::migrate_disable(); }, { P::migrate_enable(); }
+    MigrateGuard, migrate_disable, { P::migrate_disable(); }, {
+        // SAFETY: the guard stands for one level.
+        unsafe { P::migrate_enable() };
+    }
 }
 
 guard! {
@@ -112,13 +127,20 @@ guard! {
 
 guard! {
     /// Keeps softirqs away (`local_bh_disable`). Those raised meanwhile run at the end of the last such guard.
-    BhGuard, local_bh_disable, { P::preempt_add(SOFTIRQ_DISABLE_OFFSET); }, { bh_enable_in_place::<P>(); }
+    BhGuard, local_bh_disable, { P::preempt_add(SOFTIRQ_DISABLE_OFFSET); }, {
+        // SAFETY: the guard stands for one level.
+        unsafe { bh_enable_in_place::<P>() };
+    }
 }
 
 /// [`bh_enable`] for code that may be preempted: which is kept from it while softirqs run.
+///
+/// # Safety
+/// Takes back one level that was added.
 #[inline]
-fn bh_enable_in_place<P: Platform>() {
-    P::preempt_add(PREEMPT_OFFSET);
-    bh_enable::<P>();
-    preempt_enable::<P>();
+pub(crate) unsafe fn bh_enable_in_place<P: Platform>() {
+    let kept = preempt_disable::<P>();
+    // SAFETY: the caller's.
+    unsafe { bh_enable::<P>() };
+    drop(kept);
 }

@@ -53,7 +53,7 @@ impl<P: Platform> Counted<P> {
 
 impl<P: Platform> Drop for Counted<P> {
     fn drop(&mut self) {
-        P::this_cpu().count.sub(self.0);
+        P::this_cpu().count.subtract(self.0);
     }
 }
 
