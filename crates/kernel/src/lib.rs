@@ -7,6 +7,8 @@ mod cpu_state;
 mod debug;
 mod form;
 mod hooks;
+#[cfg(all(feature = "hosted", target_os = "linux"))]
+pub mod hosted;
 mod local;
 mod lock;
 mod platform;
