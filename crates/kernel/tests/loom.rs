@@ -130,7 +130,11 @@ fn explore<const N: usize>(switches: Option<usize>, roles: [Role; N]) {
         for other in others {
             other.join().unwrap();
         }
-        assert!(!shared.word.is_locked() && !shared.word.is_write_locked() && !shared.word.writer_waits(), "{:?}", shared.word);
+        assert!(
+            !shared.word.is_locked() && !shared.word.is_write_locked() && !shared.word.writer_waits(),
+            "{:?}",
+            shared.word
+        );
     });
 }
 

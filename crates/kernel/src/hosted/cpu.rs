@@ -57,6 +57,17 @@ thread_local! {
     // Neither has a destructor nor is made on first use: a signal handler may read them at any time.
     static NUMBER: Cell<Option<CpuId>> = const { Cell::new(None) };
     static THREAD: Cell<u32> = const { Cell::new(0) };
+    static TURNS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Turns of spin loops after which a thread yields: some microseconds.
+const TURNS_BEFORE_YIELD: u32 = 1 << 8;
+
+/// One turn of a spin loop; whether it is time to let others run.
+pub(super) fn spins_for_long() -> bool {
+    let turns = TURNS.get().wrapping_add(1);
+    TURNS.set(turns);
+    turns % TURNS_BEFORE_YIELD == 0
 }
 
 /// The calling thread's CPU number.

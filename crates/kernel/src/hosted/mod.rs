@@ -161,6 +161,15 @@ unsafe impl<S> Context for Hosted<S> {
         &cpu::NODES
     }
 
+    /// There may be fewer processors than CPUs: who waits for long lets others run.
+    fn relax(&self) {
+        if cpu::spins_for_long() {
+            sched_yield();
+        } else {
+            crosslock_core::primitive::spin_hint();
+        }
+    }
+
     fn count(&self, event: Event, amount: u64) {
         cpu::count(event, amount);
     }
