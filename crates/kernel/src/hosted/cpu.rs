@@ -115,6 +115,7 @@ pub fn event_count(event: Event) -> u64 {
 /// A thread that drops it while it has something disabled, or a lock held, keeps the number for ever: it is given
 /// to nobody else.
 #[derive(Debug)]
+#[must_use = "the thread is a CPU until this is dropped"]
 pub struct Cpu {
     id: CpuId,
     /// Of this thread.

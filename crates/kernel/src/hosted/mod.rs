@@ -78,11 +78,20 @@ pub trait Setup: Sized + 'static {
     /// See [`Platform::report`]. By default the report is printed; after a fatal one the thread panics, or, in a
     /// handler, from which a panic has no way out, the process aborts.
     fn report(report: &Report) {
-        std::eprintln!("{report}");
+        print(report);
         if report.problem.severity() == Severity::Fatal && !report.count.in_task() {
             std::process::abort();
         }
     }
+}
+
+/// Prints without a lock and without memory: it may be called by a handler, which has interrupted others that print.
+fn print(report: &Report) {
+    let mut text = arrayvec::ArrayString::<2048>::new();
+    // What does not fit is cut off.
+    let _ = fmt::Write::write_fmt(&mut text, format_args!("{report}\n"));
+    // SAFETY: the buffer lives, and is as long. Where standard error is closed there is nobody to tell.
+    let _ = unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
 }
 
 /// What a `SpinLock` is.
