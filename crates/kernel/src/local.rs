@@ -48,8 +48,14 @@ pub(crate) fn irq_off_known<P: Platform>(offset: u32) {
 #[track_caller]
 fn count_irq_off<P: Platform>(were_on: bool, offset: u32) {
     if !P::this_cpu().count.irq_off(were_on, offset) {
-        fail::<P>(&Report::of(Problem::NestedTooDeep, Location::caller()));
+        too_deep::<P>(Location::caller());
     }
+}
+
+#[cold]
+#[inline(never)]
+fn too_deep<P: Platform>(at: &'static Location<'static>) {
+    fail::<P>(&Report::of(Problem::NestedTooDeep, at));
 }
 
 /// One guard less that keeps interrupts off; with the last one they become what they were, and softirqs that were

@@ -315,7 +315,7 @@ impl<P: Platform, K: Kind<P>, T: ?Sized> Lock<P, K, T> {
                 P::Hooks::contended(&operation);
             }
             if let Err(problem) = self.kind.acquire() {
-                refused::<P>(problem, &operation);
+                refused::<P>(problem, operation);
             }
         }
         if P::Hooks::ENABLED {
@@ -357,7 +357,7 @@ impl<P: Platform, K: Kind<P>, T: ?Sized> Lock<P, K, T> {
         // SAFETY: the caller's.
         let released = unsafe { self.kind.release() };
         if let Err(problem) = released {
-            refused::<P>(problem, &operation);
+            refused::<P>(problem, operation);
         }
         self.debug.unlocked::<P>(&operation);
         // SAFETY: the caller's.
@@ -365,11 +365,13 @@ impl<P: Platform, K: Kind<P>, T: ?Sized> Lock<P, K, T> {
     }
 }
 
-/// Reports; panics unless the lock is the caller's all the same.
+/// Reports; panics unless the lock is the caller's all the same. Takes the operation by value: where it is not used
+/// otherwise, it is not made before this.
 #[cold]
-pub(crate) fn refused<P: Platform>(problem: Problem, operation: &Operation) {
+#[inline(never)]
+pub(crate) fn refused<P: Platform>(problem: Problem, operation: Operation) {
     if P::Hooks::ENABLED && problem.severity() == Severity::Fatal {
-        P::Hooks::abandoned(operation);
+        P::Hooks::abandoned(&operation);
     }
     fail::<P>(&Report {
         lock: Some(operation.lock),
