@@ -13,6 +13,7 @@ mod hooks;
 pub mod hosted;
 mod local;
 mod lock;
+mod marker;
 mod may_sleep;
 mod platform;
 pub mod preempt_count;

@@ -9,12 +9,13 @@ use core::marker::PhantomData;
 
 use crate::form::Plain;
 use crate::lock::{Guard, Lock};
+use crate::marker::{Names, OfThisCpu};
 use crate::platform::Platform;
 use crate::sleeping::{SleepLock, Sleeping};
 use crate::spinning::Spinning;
 
 /// The running task may sleep.
-pub struct MaySleep<P>(PhantomData<(fn() -> P, *mut ())>);
+pub struct MaySleep<P>(Names<P>, OfThisCpu);
 
 impl<P> fmt::Debug for MaySleep<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,7 +27,7 @@ impl<P: Platform> MaySleep<P> {
     /// `None` in atomic context: in a handler, or where preemption or interrupts are disabled.
     #[must_use]
     pub fn here() -> Option<Self> {
-        (P::preempt_count().may_sleep() && !P::irqs_disabled()).then_some(Self(PhantomData))
+        (P::preempt_count().may_sleep() && !P::irqs_disabled()).then_some(Self(PhantomData, PhantomData))
     }
 }
 

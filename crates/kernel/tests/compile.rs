@@ -1,4 +1,5 @@
-//! What is wrong by type does not compile, and is told so; `tests/compile` has one file for each.
+//! What is wrong by type does not compile, and is told so; `tests/compile` has one file for each. The messages are those of
+//! the stable compiler; `TRYBUILD=overwrite` writes them anew.
 #![cfg(all(feature = "hosted", target_os = "linux"))]
 
 #[test]

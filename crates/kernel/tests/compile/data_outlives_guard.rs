@@ -4,6 +4,9 @@ use crosslock_kernel::hosted::Hosted;
 
 fn main() {
     let lock = RawSpinLock::<Hosted, _>::new(0);
-    let data = &mut *lock.lock_irq();
+    let data = {
+        let mut guard = lock.lock_irq();
+        &mut *guard
+    };
     *data += 1;
 }
