@@ -90,6 +90,7 @@ fn serve<P: Platform>() {
 ///                                | enabled
 ///                                +------+
 /// ```
+/// Whether the scheduler has its turn after that, if `preempt_count` is 0 then, is the caller's to decide.
 ///
 /// # Safety
 /// Called by the code that an interrupt enters, with interrupts disabled on this CPU.
