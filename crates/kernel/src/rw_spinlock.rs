@@ -10,7 +10,7 @@ use crate::arch::{ArchSpinLock, Failure};
 use crate::debug::{Checks, LockDebug};
 use crate::form::{Bh, Form, Irq, IrqSave, Plain};
 use crate::hooks::{Access, LockHooks, Operation};
-use crate::lock::{Entered, refused};
+use crate::kind::{Entered, refused};
 use crate::marker::{Names, OfThisCpu};
 use crate::platform::Platform;
 use crate::qrwlock::{Queue, Refusal, RwLockWord};
