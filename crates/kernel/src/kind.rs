@@ -2,6 +2,7 @@
 
 use core::marker::PhantomData;
 
+use crate::debug::{Checks, LockDebug};
 use crate::form::Form;
 use crate::hooks::{LockHooks, Operation};
 use crate::marker::Names;
@@ -89,9 +90,12 @@ impl<P: Platform, K: Kind<P>, F: Form> Drop for Entered<P, K, F> {
 /// otherwise, it is not made before this.
 #[cold]
 #[inline(never)]
-pub(crate) fn refused<P: Platform>(problem: Problem, operation: Operation) {
-    if P::Hooks::ENABLED && problem.severity() == Severity::Fatal {
-        P::Hooks::abandoned(&operation);
+pub(crate) fn refused<P: Platform>(problem: Problem, operation: Operation, debug: &LockDebug) {
+    if problem.severity() == Severity::Fatal {
+        debug.not_locked::<P>(&operation);
+        if P::Hooks::ENABLED {
+            P::Hooks::abandoned(&operation);
+        }
     }
     fail::<P>(&Report {
         lock: Some(operation.lock),

@@ -212,8 +212,13 @@ impl<P: Platform, K: Kind<P>, T: ?Sized> Lock<P, K, T> {
         unsafe { self.unlock_as::<F>(Location::caller()) };
     }
 
+    /// Names the lock: the address of a part that no other lock has. The lock underneath may be nothing, and so may be
+    /// the checks.
     fn address(&self) -> usize {
-        core::ptr::from_ref(&self.kind).addr()
+        match size_of::<LockDebug>() {
+            0 => core::ptr::from_ref(&self.kind).addr(),
+            _ => core::ptr::from_ref(&self.debug).addr(),
+        }
     }
 
     #[inline]
@@ -244,7 +249,7 @@ impl<P: Platform, K: Kind<P>, T: ?Sized> Lock<P, K, T> {
                 P::Hooks::contended(&operation);
             }
             if let Err(problem) = self.kind.acquire() {
-                refused::<P>(problem, operation);
+                refused::<P>(problem, operation, &self.debug);
             }
         }
         if P::Hooks::ENABLED {
@@ -286,7 +291,7 @@ impl<P: Platform, K: Kind<P>, T: ?Sized> Lock<P, K, T> {
         // SAFETY: the caller's.
         let released = unsafe { self.kind.release() };
         if let Err(problem) = released {
-            refused::<P>(problem, operation);
+            refused::<P>(problem, operation, &self.debug);
         }
         self.debug.unlocked::<P>(&operation);
         // SAFETY: the caller's.

@@ -271,7 +271,7 @@ impl<P: Platform, T: ?Sized> RwSpinLock<P, T> {
                 P::Hooks::contended(&operation);
             }
             if let Err(problem) = M::acquire(self) {
-                refused::<P>(problem, operation);
+                refused::<P>(problem, operation, &self.debug);
             }
         }
         if P::Hooks::ENABLED {
