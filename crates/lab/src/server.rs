@@ -3,10 +3,10 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic;
 
 use anyhow::{Context as _, ensure};
 use crosslock::Segment;
+use crosslock_core::primitive::{AtomicU32, Ordering};
 
 use crate::stage::VECTORS;
 
@@ -27,8 +27,8 @@ impl Server {
         domains: u32,
         threads: u32,
     ) -> anyhow::Result<(Self, Segment)> {
-        static NUMBER: atomic::AtomicU32 = atomic::AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, atomic::Ordering::Relaxed);
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("crosslock-lab-{}-{number}", std::process::id());
         let socket = directory.join("socket");
         let child = Command::new(crosslock)

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use crosslock::crosslock_core::primitive::{AtomicU64, Ordering};
+use crosslock::crosslock_core::primitive::{AtomicU64, Ordering, spin_hint};
 use crosslock::crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
 use crosslock::{LockError, Mutex, RwLock, Segment, SegmentContext, SpinMutex, Suspect};
 use crosslock_lab::Field;
@@ -30,7 +30,7 @@ fn turn(field: &[AtomicU64], me: u64, hold: Duration) -> Found {
     store(3, load(3) + u64::from(handed_over));
     let start = Instant::now();
     while start.elapsed() < hold {
-        std::hint::spin_loop();
+        spin_hint();
     }
     store(1, second + 1);
     Found { torn: first != second, handed_over, owner_died: false }

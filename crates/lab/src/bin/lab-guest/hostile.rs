@@ -62,8 +62,9 @@ pub(crate) fn scribble(segment: &Segment, args: &ScribbleArgs) -> anyhow::Result
         for _ in 0..100 {
             let bytes = if good % 2 == 0 { DENSE } else { segment.size() };
             let word = random.below(bytes.min(segment.size()) / size_of::<u64>());
-            // SAFETY: inside of the mapping and aligned. Nothing else in this process uses the segment.
-            let word = unsafe { &*segment.base().cast::<AtomicU64>().add(word) };
+            let word = segment.base().wrapping_add(word * size_of::<AtomicU64>()).cast::<AtomicU64>();
+            // SAFETY: inside of the mapping, which lives on, and aligned; all that is there is accessed as atomics.
+            let word = unsafe { &*word };
             // Small numbers look like what belongs there.
             let value = random.next() >> [0, 32, 48, 60][random.below(4)];
             word.store(value, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use crosslock::crosslock_core::primitive::Ordering;
+use crosslock::crosslock_core::primitive::{Ordering, spin_hint};
 use crosslock::crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
 use crosslock::{Segment, SegmentContext, SpinMutex};
 use crosslock_lab::Said;
@@ -66,7 +66,7 @@ fn play<L: RawLock<SegmentContext>>(segment: &Segment, args: &Args) -> anyhow::R
         trips.push(now - last);
         last = now;
         while round <= HELD && now.elapsed() < hold {
-            std::hint::spin_loop();
+            spin_hint();
         }
         // SAFETY: it is held, and the right to release it came with the other (at first: from the start).
         unsafe { others.raw().release(cx) }?;
