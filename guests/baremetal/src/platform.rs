@@ -1,0 +1,135 @@
+//! This kernel as the locks see it.
+
+use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering};
+use crosslock_core::{Context, CpuId, Event, HashEntry, LockKey, PerCpu, PvOps};
+use x86_64::instructions::{hlt, interrupts};
+
+use crate::cpu::{self, MAX_CPUS};
+use crate::hypervisor::{self, Hypervisor};
+use crate::interrupts::Irq;
+use crate::{apic, once::Once, preempt};
+
+/// How a CPU in HLT is woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// By hypercall, its interrupts on or off.
+    Hypercall,
+    /// By an interrupt, so only where those are on.
+    Ipi,
+    /// Not at all: waiters spin.
+    Never,
+}
+
+/// What the locks want to know of the platform; does not change after boot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) hypervisor: Hypervisor,
+    pub(crate) wake: Wake,
+    pub(crate) spin_threshold: u32,
+}
+
+pub(crate) static SETTINGS: Once<Settings> = Once::new();
+
+/// So many kicks are lost, on purpose.
+pub(crate) static KICKS_TO_LOSE: AtomicU64 = AtomicU64::new(0);
+
+static PER_CPU: [PerCpu; MAX_CPUS] = [const { PerCpu::new() }; MAX_CPUS];
+
+/// A power of two, four for each CPU.
+static HASH: [HashEntry; 4 * MAX_CPUS] = [const { HashEntry::new() }; 4 * MAX_CPUS];
+
+/// The running CPU.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernel;
+
+// SAFETY: each CPU gives its own number, and nothing moves from CPU to CPU here; the nodes are static.
+unsafe impl Context for Kernel {
+    #[inline]
+    fn cpu(&self) -> Option<CpuId> {
+        CpuId::new(cpu::number())
+    }
+
+    #[inline]
+    fn per_cpu(&self) -> &[PerCpu] {
+        &PER_CPU
+    }
+
+    #[inline]
+    fn count(&self, event: Event, amount: u64) {
+        cpu::add(&cpu::this().events[event.index()], amount);
+    }
+}
+
+impl PvOps for Kernel {
+    /// HLT. With interrupts on, the look at the word and the HLT are one to interrupts: they are off from before the look
+    /// until `sti; hlt`, of which the first lets none in before the second has begun; so a kick that is an interrupt
+    /// ends the HLT. A kick that is a hypercall is remembered for the next HLT, so it needs no such care, and works with
+    /// interrupts off, too.
+    fn pv_wait(&self, word: &AtomicU32, mask: u32, value: u32) {
+        // Nothing wakes a CPU in an NMI; and a kick that its interrupted task waits for must not be used up.
+        if preempt::in_nmi() {
+            return;
+        }
+        let wake = SETTINGS.get().wake;
+        let were_enabled = interrupts::are_enabled();
+        if wake == Wake::Never || !were_enabled && wake == Wake::Ipi {
+            return;
+        }
+        let cpu = cpu::this();
+        interrupts::disable();
+        // Relaxed: the kick comes after the change, and a HLT is no memory access; see above for what it may miss.
+        if word.load(Ordering::Relaxed) & mask == value {
+            cpu.halted.store(1, Ordering::Relaxed);
+            cpu::add(&cpu.halts, 1);
+            if were_enabled {
+                interrupts::enable_and_hlt();
+            } else {
+                hlt();
+            }
+            cpu.halted.store(0, Ordering::Relaxed);
+        }
+        if were_enabled {
+            interrupts::enable();
+        }
+    }
+
+    fn pv_kick(&self, cpu: CpuId) {
+        let settings = SETTINGS.get();
+        cpu::add(&cpu::this().kicks, 1);
+        if KICKS_TO_LOSE.load(Ordering::Relaxed) > 0 {
+            KICKS_TO_LOSE.fetch_add(u64::MAX, Ordering::Relaxed);
+            return;
+        }
+        match settings.wake {
+            Wake::Hypercall => {
+                assert!(
+                    settings.hypervisor.kick(cpu.index()),
+                    "the hypervisor offers KVM_HC_KICK_CPU, and refuses it"
+                );
+            }
+            Wake::Ipi => apic::send(cpu.index(), Irq::Kick),
+            Wake::Never => {}
+        }
+    }
+
+    fn pv_hash(&self) -> &[HashEntry] {
+        &HASH
+    }
+
+    fn lock_key(&self, word: &AtomicU32) -> LockKey {
+        LockKey::of_address(word)
+    }
+
+    fn is_running(&self, cpu: CpuId) -> bool {
+        !hypervisor::is_preempted(cpu.index())
+    }
+
+    fn spin_threshold(&self) -> u32 {
+        SETTINGS.get().spin_threshold
+    }
+}
+
+/// The nodes of `cpu` that are queued now.
+pub(crate) fn depth(cpu: usize) -> u32 {
+    PER_CPU[cpu].depth()
+}
