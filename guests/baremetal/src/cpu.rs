@@ -2,8 +2,9 @@
 
 use core::arch::asm;
 
+use crosslock_core::Event;
 use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering};
-use crosslock_core::{CpuId, Event};
+use crosslock_kernel::CpuState;
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::GsBase;
 
@@ -17,10 +18,8 @@ pub(crate) struct Cpu {
     /// Read through GS, so it stays the first.
     number: AtomicU32,
     online: AtomicU32,
-    /// preempt, softirq, hardirq and NMI fields.
-    pub(crate) preempt_count: AtomicU32,
-    /// Deferred work that has been raised here: a bit for each kind.
-    pub(crate) softirqs: AtomicU32,
+    /// `preempt_count` and raised softirqs.
+    pub(crate) state: CpuState,
     /// Is in, or about to enter, a HLT of `pv_wait`.
     pub(crate) halted: AtomicU32,
     pub(crate) events: [AtomicU64; Event::COUNT],
@@ -34,19 +33,13 @@ impl Cpu {
         Self {
             number: AtomicU32::new(0),
             online: AtomicU32::new(0),
-            preempt_count: AtomicU32::new(0),
-            softirqs: AtomicU32::new(0),
+            state: CpuState::new(),
             halted: AtomicU32::new(0),
             events: [const { AtomicU64::new(0) }; Event::COUNT],
             ticks: AtomicU64::new(0),
             halts: AtomicU64::new(0),
             kicks: AtomicU64::new(0),
         }
-    }
-
-    /// This one's number, as the locks want it.
-    pub(crate) fn id(&self) -> Option<CpuId> {
-        CpuId::new(self.number.load(Ordering::Relaxed) as usize)
     }
 }
 
@@ -105,10 +98,4 @@ impl Cpu {
     pub(crate) fn is_online(&self) -> bool {
         self.online.load(Ordering::Acquire) != 0
     }
-}
-
-/// Whether maskable interrupts are on.
-#[inline]
-pub(crate) fn interrupts_enabled() -> bool {
-    x86_64::instructions::interrupts::are_enabled()
 }

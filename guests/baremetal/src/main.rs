@@ -8,18 +8,22 @@ mod apic;
 mod boot;
 mod clock;
 mod console;
+mod control;
 mod cpu;
 mod descriptors;
 mod exception;
 mod hypervisor;
 mod interrupts;
+mod load;
 mod memory;
+mod nesting;
 mod once;
 mod platform;
-mod preempt;
+mod scene;
 mod smp;
+mod watchdog;
 
-use crosslock_baremetal::options::{Kick, Options};
+use crosslock_baremetal::options::{Kick, Options, Task};
 use crosslock_baremetal::report::{Boot, Line, text};
 use crosslock_core::select::{Features, Mode};
 use once::Once;
@@ -108,6 +112,18 @@ fn main(options: &Options) -> Status {
         console::log(format_args!("{cpus} CPUs have come up, not {}", options.cpus));
         return Status::Failed;
     }
-    console::report(&Line::End { failures: 0 });
-    Status::Passed
+    // The first CPU's timer is the watchdog's, too.
+    apic::start_timer(options.hz);
+    let failures = match options.task {
+        Task::Load => load::forms(options),
+        Task::Nesting => nesting::run(options),
+        Task::Throughput => load::throughput(options),
+        Task::Kick => control::kick(false),
+        Task::LostKick => control::kick(true),
+        Task::WrongOrder => control::wrong_order(),
+        Task::Deadlock => control::deadlock(),
+        Task::Broken => load::broken(options),
+    };
+    console::report(&Line::End { failures });
+    if failures == 0 { Status::Passed } else { Status::Failed }
 }

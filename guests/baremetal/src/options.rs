@@ -51,10 +51,17 @@ named! {
         Nesting = "nesting",
         /// Each lock for a fixed time: how many sections?
         Throughput = "throughput",
-        /// Controls: each must be caught.
-        Controls = "controls",
-        /// Control: a sleeper that nobody wakes.
+        /// A halted waiter that is kicked.
+        Kick = "kick",
+        /// Control: the same, with the kick lost. It must be found stuck.
         LostKick = "lost-kick",
+        /// Control: guards dropped in the wrong order. It must be reported (`debug-checks`).
+        WrongOrder = "wrong-order",
+        /// Control: a lock taken in a handler that has interrupted its holder. It must be reported, with both places
+        /// (`debug-checks`).
+        Deadlock = "deadlock",
+        /// Control: a lock that does not lock. The load must find it out.
+        Broken = "broken",
     }
 }
 

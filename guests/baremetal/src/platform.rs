@@ -1,13 +1,18 @@
 //! This kernel as the locks see it.
 
+use core::fmt;
+use core::marker::PhantomData;
+
 use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering};
-use crosslock_core::{Context, CpuId, Event, HashEntry, LockKey, PerCpu, PvOps};
+use crosslock_core::{ConstContext, Context, CpuId, Event, HashEntry, LockKey, PerCpu, PvOps, RawTas};
+use crosslock_kernel::{ArchSpinLock, CpuState, NoHooks, Platform, Report, Spinning};
 use x86_64::instructions::{hlt, interrupts};
 
 use crate::cpu::{self, MAX_CPUS};
 use crate::hypervisor::{self, Hypervisor};
 use crate::interrupts::Irq;
-use crate::{apic, once::Once, preempt};
+use crate::once::Once;
+use crate::{apic, control, scene};
 
 /// How a CPU in HLT is woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +43,60 @@ static PER_CPU: [PerCpu; MAX_CPUS] = [const { PerCpu::new() }; MAX_CPUS];
 /// A power of two, four for each CPU.
 static HASH: [HashEntry; 4 * MAX_CPUS] = [const { HashEntry::new() }; 4 * MAX_CPUS];
 
-/// The running CPU.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kernel;
+/// The running CPU, in a kernel whose spin locks are `L`.
+pub(crate) struct Kernel<L>(PhantomData<fn() -> L>);
+
+/// The same, where it does not matter which lock.
+pub(crate) type Plain = Kernel<RawTas>;
+
+impl<L> fmt::Debug for Kernel<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kernel")
+    }
+}
+
+impl<L> ConstContext for Kernel<L> {
+    const CONTEXT: Self = Self(PhantomData);
+}
+
+// SAFETY: each CPU has a state of its own, and there is one task on each, which never moves. The interrupt flag is the
+// CPU's; the stubs' handlers run inside `hardirq` and `nmi`.
+unsafe impl<L: ArchSpinLock<Self> + 'static> Platform for Kernel<L> {
+    type Arch = L;
+    type Spin = Spinning<Self>;
+    type Hooks = NoHooks;
+
+    #[inline]
+    fn this_cpu() -> &'static CpuState {
+        &cpu::this().state
+    }
+
+    #[inline]
+    fn irqs_disabled() -> bool {
+        !interrupts::are_enabled()
+    }
+
+    #[inline]
+    fn irq_disable() {
+        interrupts::disable();
+    }
+
+    #[inline]
+    unsafe fn irq_enable() {
+        interrupts::enable();
+    }
+
+    fn softirq(vector: u32) {
+        scene::now(|scene| scene.softirq(vector));
+    }
+
+    fn report(report: &Report) {
+        control::reported(report);
+    }
+}
 
 // SAFETY: each CPU gives its own number, and nothing moves from CPU to CPU here; the nodes are static.
-unsafe impl Context for Kernel {
+unsafe impl<L> Context for Kernel<L> {
     #[inline]
     fn cpu(&self) -> Option<CpuId> {
         CpuId::new(cpu::number())
@@ -60,14 +113,14 @@ unsafe impl Context for Kernel {
     }
 }
 
-impl PvOps for Kernel {
+impl<L> PvOps for Kernel<L> {
     /// HLT. With interrupts on, the look at the word and the HLT are one to interrupts: they are off from before the look
     /// until `sti; hlt`, of which the first lets none in before the second has begun; so a kick that is an interrupt
     /// ends the HLT. A kick that is a hypercall is remembered for the next HLT, so it needs no such care, and works with
     /// interrupts off, too.
     fn pv_wait(&self, word: &AtomicU32, mask: u32, value: u32) {
         // Nothing wakes a CPU in an NMI; and a kick that its interrupted task waits for must not be used up.
-        if preempt::in_nmi() {
+        if cpu::this().state.preempt_count().get().in_nmi() {
             return;
         }
         let wake = SETTINGS.get().wake;

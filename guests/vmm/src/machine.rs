@@ -54,7 +54,8 @@ impl Machine {
         vm.set_identity_map_address(IDENTITY_MAP_ADDRESS).context("cannot place the identity map")?;
         vm.create_irq_chip().context("cannot create interrupt controllers")?;
         let bytes = usize::from(mebibytes) << 20;
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), bytes)]).context("no memory for the guest")?;
+        let memory =
+            GuestMemoryMmap::from_ranges(&[(GuestAddress(0), bytes)]).context("no memory for the guest")?;
         for (slot, region) in (0..).zip(memory.iter()) {
             let host = memory.get_host_address(region.start_addr()).context("memory without an address")?;
             let region = kvm_userspace_memory_region {
@@ -96,13 +97,15 @@ impl Machine {
         };
         let mut parameters = BootParams::new(&start_info, START_INFO);
         parameters.set_sections(&map, MEMORY_MAP);
-        PvhBootConfigurator::write_bootparams(&parameters, &self.memory).context("cannot place start_info")?;
+        PvhBootConfigurator::write_bootparams(&parameters, &self.memory)
+            .context("cannot place start_info")?;
         Ok(Boot { entry: entry.0, start_info: START_INFO.0 })
     }
 
     /// Virtual CPU `id`, which runs when it is told to; all but the first then wait for a SIPI.
     pub(crate) fn vcpu(&self, id: u8, cli: &Cli, boot: Boot) -> anyhow::Result<VcpuFd> {
-        let vcpu = self.vm.create_vcpu(id.into()).with_context(|| format!("cannot create virtual CPU {id}"))?;
+        let vcpu =
+            self.vm.create_vcpu(id.into()).with_context(|| format!("cannot create virtual CPU {id}"))?;
         vcpu::set_up(&vcpu, self.cpuid.clone(), id, cli)?;
         if id == 0 {
             vcpu::point_at(&vcpu, boot)?;

@@ -1,22 +1,21 @@
-//! Interrupts: their vectors, who handles them, and work that is put off until they are over.
+//! Interrupts: their vectors, and the way to who handles them.
 //!
 //! ```text
 //!   task  <  softirq  <  hardirq Low  <  hardirq High  <  NMI        each can interrupt those before it
 //! ```
 //! A handler runs with interrupts off, unless it turns them on: then those of a higher priority class come through. When
-//! the outermost one is over, softirqs that were raised run with interrupts on, as in Linux.
+//! the outermost one is over, `crosslock_kernel` runs the softirqs that were raised, with interrupts on.
 
 use core::arch::global_asm;
 
-use crosslock_core::primitive::{AtomicU64, Ordering};
+use crosslock_kernel::{hardirq, nmi};
 use x86_64::VirtAddr;
-use x86_64::instructions::interrupts;
 use x86_64::instructions::port::Port;
 use x86_64::structures::idt::InterruptDescriptorTable;
 
 use crate::descriptors::Ist;
-use crate::preempt::{self, Level};
-use crate::{apic, cpu, exception};
+use crate::platform::Plain;
+use crate::{apic, cpu, exception, scene, watchdog};
 
 /// A maskable interrupt. The order is that of the stubs in `entry.s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,105 +50,29 @@ impl Irq {
     }
 }
 
-/// Kinds of deferred work on each CPU.
-pub(crate) const SOFTIRQS: usize = 2;
-
-/// How often softirqs that raise each other are run before they wait for the next interrupt, as in Linux.
-const SOFTIRQ_RESTARTS: usize = 10;
-
-/// A place for a function; 0 where there is none.
-#[derive(Debug)]
-struct Handler(AtomicU64);
-
-impl Handler {
-    const fn none() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    fn set(&self, handler: Option<fn()>) {
-        let address = handler.map_or(0, |handler| (handler as *const ()).expose_provenance());
-        self.0.store(address as u64, Ordering::Release);
-    }
-
-    fn call(&self) {
-        let address = self.0.load(Ordering::Acquire) as usize;
-        if address != 0 {
-            let handler = core::ptr::with_exposed_provenance::<()>(address);
-            // SAFETY: `set` has put the address of a `fn()` there.
-            let handler = unsafe { core::mem::transmute::<*const (), fn()>(handler) };
-            handler();
-        }
-    }
-}
-
-static HANDLERS: [Handler; Irq::ALL.len()] = [const { Handler::none() }; Irq::ALL.len()];
-static NMI: Handler = Handler::none();
-static SOFTIRQ_HANDLERS: [Handler; SOFTIRQS] = [const { Handler::none() }; SOFTIRQS];
-
-/// Has `handler` called at each `irq` on any CPU, in hardirq context.
-pub(crate) fn on(irq: Irq, handler: Option<fn()>) {
-    HANDLERS[irq as usize].set(handler);
-}
-
-/// The same for NMIs.
-pub(crate) fn on_nmi(handler: Option<fn()>) {
-    NMI.set(handler);
-}
-
-/// The same for deferred work of a kind.
-pub(crate) fn on_softirq(kind: usize, handler: Option<fn()>) {
-    SOFTIRQ_HANDLERS[kind].set(handler);
-}
-
-/// Has deferred work of this kind done on this CPU, when no interrupt and no bottom-half section is in the way. In a task,
-/// that is at the end of the next interrupt.
-pub(crate) fn raise_softirq(kind: usize) {
-    cpu::this().softirqs.fetch_or(1 << kind, Ordering::Relaxed);
-}
-
-/// Does the deferred work that has been raised here. Interrupts are off, and are so afterwards.
-pub(crate) fn run_softirqs() {
-    let pending = &cpu::this().softirqs;
-    for _ in 0..SOFTIRQ_RESTARTS {
-        let raised = pending.swap(0, Ordering::Relaxed);
-        if raised == 0 {
-            return;
-        }
-        preempt::enter(Level::Softirq);
-        interrupts::enable();
-        for (kind, handler) in SOFTIRQ_HANDLERS.iter().enumerate() {
-            if raised & 1 << kind != 0 {
-                handler.call();
-            }
-        }
-        interrupts::disable();
-        preempt::leave(Level::Softirq);
-    }
-}
-
 global_asm!(include_str!("entry.s"), irq = sym irq_entry, nmi = sym nmi_entry, exception = sym exception::entry);
 
 extern "sysv64" fn irq_entry(index: u32) {
     let Some(&irq) = Irq::ALL.get(index as usize) else { return };
-    preempt::enter(Level::Hardirq);
-    if irq == Irq::Timer {
-        cpu::add(&cpu::this().ticks, 1);
-    }
-    HANDLERS[irq as usize].call();
-    // Spurious interrupts are not in service.
-    if irq != Irq::Spurious {
-        apic::end_of_interrupt();
-    }
-    preempt::leave(Level::Hardirq);
-    if !preempt::in_interrupt() {
-        run_softirqs();
+    // SAFETY: the stub comes here with interrupts disabled.
+    unsafe {
+        hardirq::<Plain, _>(|| {
+            if irq == Irq::Timer {
+                cpu::add(&cpu::this().ticks, 1);
+                watchdog::tick();
+            }
+            scene::now(|scene| scene.hardirq(irq));
+            // The APIC's own interrupts are not in service.
+            if irq != Irq::Spurious {
+                apic::end_of_interrupt();
+            }
+        });
     }
 }
 
 extern "sysv64" fn nmi_entry() {
-    preempt::enter(Level::Nmi);
-    NMI.call();
-    preempt::leave(Level::Nmi);
+    // SAFETY: the stub comes here by a non-maskable interrupt.
+    unsafe { nmi::<Plain, _>(|| scene::now(|scene| scene.nmi())) };
 }
 
 unsafe extern "C" {

@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(not(any(test, loom, feature = "hosted")), no_std)]
+#![warn(clippy::std_instead_of_core)]
+
+mod arch;
+mod cpu_state;
+mod debug;
+mod form;
+mod hooks;
+mod local;
+mod lock;
+mod platform;
+pub mod preempt_count;
+mod report;
+mod softirq;
+mod spinning;
+mod up;
+
+pub use arch::{ArchSpinLock, Failure};
+pub use cpu_state::CpuState;
+pub use crosslock_core::NoHooks;
+pub use form::{Bh, Form, FormKind, Irq, IrqSave, Plain};
+pub use hooks::{Access, LockHooks, Operation};
+pub use local::{
+    BhGuard, IrqGuard, MigrateGuard, PreemptGuard, local_bh_disable, local_irq_save, migrate_disable,
+    preempt_disable,
+};
+pub use lock::{Guard, Kind, Lock};
+pub use platform::Platform;
+pub use report::{OtherSite, Problem, Report, Severity};
+pub use softirq::{SOFTIRQS, hardirq, nmi, raise_softirq};
+pub use spinning::{RawSpinLock, RawSpinLockGuard, SpinLock, SpinLockGuard, Spinning};
+pub use up::{Up, UpUnchecked};
