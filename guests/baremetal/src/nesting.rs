@@ -98,8 +98,8 @@ impl<L: ArchSpinLock<Kernel<L>> + 'static> Nesting<'_, L> {
         #[expect(clippy::cast_possible_truncation, reason = "a handful")]
         let number = level as u32;
         self.step.store(number, Ordering::Release);
-        let before = no_node(1);
         for cpu in WAITERS {
+            let before = no_node(cpu);
             match self.contexts[level] {
                 // It is there by itself.
                 Context::Task => {}
@@ -107,12 +107,11 @@ impl<L: ArchSpinLock<Kernel<L>> + 'static> Nesting<'_, L> {
                 Context::High => apic::send(cpu, Irq::High),
                 Context::Nmi => apic::send_nmi(cpu),
             }
-            self.await_waiter(cpu, level);
+            // Without a node, it is past the point where that is counted.
+            let has_none = || no_node(cpu) > before;
+            self.await_waiter(cpu, level, has_none);
             if cpu == 1 && by_node {
-                // In the queue, or, without a node, past the point where it has been counted.
-                let is_queued = || platform::depth(cpu) as usize > level;
-                let has_none = || level >= NODES_PER_CPU && no_node(cpu) > before;
-                while !is_queued() && !has_none() {
+                while platform::depth(cpu) as usize <= level && !has_none() {
                     spin_hint();
                 }
             }
@@ -120,15 +119,15 @@ impl<L: ArchSpinLock<Kernel<L>> + 'static> Nesting<'_, L> {
     }
 
     /// By CPU 0: until `cpu` waits in the context `level`, as far as that can be told.
-    fn await_waiter(&self, cpu: usize, level: usize) {
+    fn await_waiter(&self, cpu: usize, level: usize, has_no_node: impl Fn() -> bool) {
         while self.waiters[cpu - 1].at.load(Ordering::Acquire) as usize != level {
             spin_hint();
         }
-        if L::NAME == RawTas::NAME {
+        if L::NAME == <RawTas as LockType>::NAME {
             // Such a lock does not show who waits.
             clock::wait_us(SETTLED_US);
         } else {
-            while !self.locks[level].is_contended() {
+            while !self.locks[level].is_contended() && !has_no_node() {
                 spin_hint();
             }
         }
@@ -152,7 +151,7 @@ impl<L: ArchSpinLock<Kernel<L>> + 'static> Nesting<'_, L> {
             }
             let mut guards: [_; FIVE.len()] = core::array::from_fn(|level| Some(self.locks[level].lock()));
             started.store(1, Ordering::Release);
-            self.await_waiter(WAITERS[0], 0);
+            self.await_waiter(WAITERS[0], 0, || false);
             started.store(2, Ordering::Release);
             for level in 0..self.contexts.len() {
                 self.descend(level, by_node);
