@@ -40,9 +40,14 @@ impl Shared {
 fn exact(one: Cpu, other: Cpu) {
     let shared = Shared::new();
     let guests = Guest::boot_all([shared.guest(one, "one"), shared.guest(other, "other")]).unwrap();
-    for (lock, turns) in
-        [("robust", 20_000), ("tas", 20_000), ("pvqspinlock", 20_000), ("qspinlock", 2_000), ("mcs", 2_000), ("ticket", 2_000)]
-    {
+    for (lock, turns) in [
+        ("robust", 20_000),
+        ("tas", 20_000),
+        ("pvqspinlock", 20_000),
+        ("qspinlock", 2_000),
+        ("mcs", 2_000),
+        ("ticket", 2_000),
+    ] {
         let start = Instant::now();
         let programs: Vec<_> = (1..)
             .zip(&guests)

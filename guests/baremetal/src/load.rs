@@ -14,7 +14,7 @@ use crate::cpu::{self, MAX_CPUS};
 use crate::interrupts::Irq;
 use crate::platform::{Kernel, Plain};
 use crate::scene::{self, Scene};
-use crate::{apic, console};
+use crate::{CHOICE, apic, console, watchdog};
 
 /// How a task takes the lock, and so what else takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,14 +174,17 @@ impl<L: ArchSpinLock<Kernel<L>> + 'static> Scene for Load<L> {
     }
 }
 
-/// Until when a load goes on.
+/// When a load ends, at the latest.
 #[derive(Clone, Copy, Debug)]
-enum Until {
-    /// So many sections of tasks, all CPUs together.
-    Sections(u64),
-    /// So many milliseconds of the first CPU.
-    Time(u32),
+struct Until {
+    /// After so many sections of tasks, all CPUs together.
+    sections: u64,
+    /// After so many milliseconds of the first CPU.
+    ms: u32,
 }
+
+/// How much longer than it should a load may take, in milliseconds: owners may be preempted for long.
+const GRACE_MS: u64 = 30_000;
 
 /// An interrupt to the next CPU once in so many sections of a task.
 const SECTIONS_PER_INTERRUPT: u64 = 1024;
@@ -189,13 +192,17 @@ const SECTIONS_PER_INTERRUPT: u64 = 1024;
 /// Puts a lock under load, and reports it; how many violations there were.
 fn run<L: ArchSpinLock<Kernel<L>> + 'static>(form: Form, until: Until, options: &Options) -> u64 {
     let cpus = options.cpus as usize;
+    let own = until.sections.div_ceil(u64::from(options.cpus));
     let load = Load::<L>::new(form);
     let done = [const { AtomicU64::new(0) }; MAX_CPUS];
     let stop = AtomicU32::new(0);
     let (ns, ready) = (AtomicU64::new(0), AtomicU32::new(0));
     let (events, ticks, (halts, kicks)) = (events(), ticks(), totals());
+    watchdog::set(u64::from(until.ms) + GRACE_MS);
     scene::play(&load, cpus, &|number| {
-        apic::start_timer(options.hz);
+        if number != 0 {
+            apic::start_timer(options.hz);
+        }
         ready.fetch_add(1, Ordering::Relaxed);
         while (ready.load(Ordering::Relaxed) as usize) < cpus {
             spin_hint();
@@ -203,14 +210,12 @@ fn run<L: ArchSpinLock<Kernel<L>> + 'static>(form: Form, until: Until, options: 
         let start = Instant::now();
         let mut count = 0;
         loop {
-            match until {
-                Until::Sections(all) if count >= all.div_ceil(cpus as u64) => break,
-                Until::Time(ms) if number == 0 && start.elapsed_ns() >= u64::from(ms) * 1_000_000 => {
-                    stop.store(1, Ordering::Relaxed);
-                    break;
-                }
-                Until::Time(_) if stop.load(Ordering::Relaxed) != 0 => break,
-                Until::Sections(_) | Until::Time(_) => {}
+            if count >= own || stop.load(Ordering::Relaxed) != 0 {
+                break;
+            }
+            if number == 0 && start.elapsed_ns() >= u64::from(until.ms) * 1_000_000 {
+                stop.store(1, Ordering::Relaxed);
+                break;
             }
             load.task();
             count += 1;
@@ -222,8 +227,12 @@ fn run<L: ArchSpinLock<Kernel<L>> + 'static>(form: Form, until: Until, options: 
             ns.store(start.elapsed_ns(), Ordering::Relaxed);
         }
         done[number].store(count, Ordering::Relaxed);
-        apic::start_timer(0);
+        // The first CPU's goes on for the watchdog.
+        if number != 0 {
+            apic::start_timer(0);
+        }
     });
+    watchdog::set(0);
     let done = || done[..cpus].iter().map(|count| count.load(Ordering::Relaxed));
     let (sections, interrupts) = (done().sum::<u64>(), load.interrupts.load(Ordering::Relaxed));
     let guarded = load.lock.lock();
@@ -269,6 +278,7 @@ fn run_lock(lock: Lock, form: Form, until: Until, options: &Options) -> u64 {
         Lock::Mcs => run::<RawMcs>(form, until, options),
         Lock::Queued => run::<RawQSpin>(form, until, options),
         Lock::Paravirtual => run::<RawPvQSpin>(form, until, options),
+        Lock::Chosen => run_lock(CHOICE.get().1, form, until, options),
     }
 }
 
@@ -277,7 +287,9 @@ pub(crate) fn forms(options: &Options) -> u32 {
     let mut failures = 0;
     for lock in options.locks() {
         for form in Form::ALL {
-            failures += u32::from(run_lock(lock, form, Until::Sections(options.sections), options) != 0);
+            failures += u32::from(
+                run_lock(lock, form, Until { sections: options.sections, ms: options.ms }, options) != 0,
+            );
         }
     }
     failures
@@ -287,7 +299,11 @@ pub(crate) fn forms(options: &Options) -> u32 {
 pub(crate) fn throughput(options: &Options) -> u32 {
     options
         .locks()
-        .map(|lock| u32::from(run_lock(lock, Form::IrqSave, Until::Time(options.ms), options) != 0))
+        .map(|lock| {
+            u32::from(
+                run_lock(lock, Form::IrqSave, Until { sections: u64::MAX, ms: options.ms }, options) != 0,
+            )
+        })
         .sum()
 }
 
@@ -331,6 +347,7 @@ unsafe impl ArchSpinLock<Kernel<Broken>> for Broken {
 
 /// Control: the load must find out that a lock does not lock.
 pub(crate) fn broken(options: &Options) -> u32 {
-    let violations = run::<Broken>(Form::IrqSave, Until::Sections(options.sections), options);
+    let violations =
+        run::<Broken>(Form::IrqSave, Until { sections: options.sections, ms: options.ms }, options);
     check("broken", violations > 0, format_args!("{violations} violations of a lock that does not lock"))
 }

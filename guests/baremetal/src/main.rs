@@ -23,9 +23,9 @@ mod scene;
 mod smp;
 mod watchdog;
 
-use crosslock_baremetal::options::{Kick, Options, Task};
+use crosslock_baremetal::options::{Kick, Lock, Options, Task};
 use crosslock_baremetal::report::{Boot, Line, text};
-use crosslock_core::select::{Features, Mode};
+use crosslock_core::select::{Choice, Features, Mode};
 use once::Once;
 
 use crate::console::Status;
@@ -33,6 +33,9 @@ use crate::hypervisor::Hypervisor;
 use crate::platform::{SETTINGS, Settings, Wake};
 
 static OPTIONS: Once<Options> = Once::new();
+
+/// The algorithm behind queued locks, and its name.
+static CHOICE: Once<(Choice, Lock)> = Once::new();
 
 /// Where every CPU comes to, on a stack of its own, with interrupts off: the first with the hypervisor's `start_info`.
 extern "sysv64" fn start(start_info: usize, number: usize) -> ! {
@@ -95,10 +98,11 @@ fn main(options: &Options) -> Status {
     let choice = features.choose();
     console::log(format_args!("{choice}"));
     let chosen = match choice.mode {
-        Mode::Native => "qspinlock",
-        Mode::Paravirtual => "pvqspinlock",
-        Mode::TestAndSet => "tas",
+        Mode::Native => Lock::Queued,
+        Mode::Paravirtual => Lock::Paravirtual,
+        Mode::TestAndSet => Lock::Tas,
     };
+    CHOICE.set((choice, chosen));
     console::report(&Line::Boot(Boot {
         hypervisor: text(format_args!("{}", hypervisor.name())),
         cpus: u32::try_from(cpus).unwrap_or(u32::MAX),

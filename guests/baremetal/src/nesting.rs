@@ -21,7 +21,7 @@ use crate::control::check_of;
 use crate::interrupts::Irq;
 use crate::platform::{self, Kernel, Plain};
 use crate::scene::{self, Scene};
-use crate::{apic, clock, cpu, smp, watchdog};
+use crate::{CHOICE, apic, clock, cpu, smp, watchdog};
 
 /// Waits that nest, from the outermost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,14 +252,14 @@ pub(crate) fn run(options: &Options) -> u32 {
         }
     });
     let mut failures = 0;
-    for lock in options.locks() {
+    for lock in options.locks().map(|lock| if lock == Lock::Chosen { CHOICE.get().1 } else { lock }) {
         for contexts in [&FOUR[..], &FIVE[..]] {
             failures += match lock {
                 Lock::Tas => nest::<RawTas>(contexts, false),
                 Lock::Ticket => nest::<RawTicket>(contexts, false),
                 Lock::Mcs => nest::<RawMcs>(contexts, true),
                 Lock::Queued => nest::<RawQSpin>(contexts, true),
-                Lock::Paravirtual => nest::<RawPvQSpin>(contexts, true),
+                Lock::Paravirtual | Lock::Chosen => nest::<RawPvQSpin>(contexts, true),
             };
         }
     }

@@ -78,6 +78,8 @@ named! {
         Queued = "qspinlock",
         /// The queued spin lock, paravirtual.
         Paravirtual = "pvqspinlock",
+        /// Of the last two and test-and-set, the one that the kernel chooses at boot.
+        Chosen = "chosen",
     }
 }
 
@@ -96,15 +98,15 @@ named! {
 pub struct Options {
     /// What to do.
     pub task: Task,
-    /// Only this lock.
+    /// Only this lock; otherwise each algorithm once.
     pub lock: Option<Lock>,
     /// CPUs to start, the first among them.
     pub cpus: u32,
     /// Timer interrupts a second on each CPU.
     pub hz: u32,
-    /// Critical sections for each lock and form, all CPUs together.
+    /// Critical sections for each lock and form, all CPUs together, if there is time for so many.
     pub sections: u64,
-    /// How long each measurement takes, in milliseconds.
+    /// Time for each lock and form, in milliseconds.
     pub ms: u32,
     /// Turns of the spin loop before a waiter halts.
     pub spin: u32,
@@ -177,7 +179,8 @@ impl Options {
 
     /// The locks that it is about.
     pub fn locks(&self) -> impl Iterator<Item = Lock> + '_ {
-        Lock::ALL.iter().copied().filter(|&lock| self.lock.is_none_or(|only| only == lock))
+        let is_meant = |lock: &Lock| self.lock.map_or(*lock != Lock::Chosen, |only| only == *lock);
+        Lock::ALL.iter().copied().filter(is_meant)
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::devices::Devices;
 use crate::machine::Machine;
@@ -33,6 +34,9 @@ struct Cli {
     /// Tell the guest that its CPUs are dedicated (the real-time hint).
     #[arg(long)]
     realtime: bool,
+    /// Run on this machine's first CPUs only, so many of them.
+    #[arg(long)]
+    on: Option<usize>,
     /// Seconds that the kernel may take.
     #[arg(long, default_value_t = 600)]
     limit: u64,
@@ -58,6 +62,9 @@ fn main() -> ExitCode {
 
 /// Ends with the process where all is well.
 fn run(cli: &Cli) -> anyhow::Result<std::convert::Infallible> {
+    if let Some(count) = cli.on {
+        stay_on(count).with_context(|| format!("cannot stay on {count} CPUs"))?;
+    }
     let machine = Machine::new(cli.memory)?;
     let boot = machine.load(&cli.kernel, &cli.words.join(" "))?;
     let devices = Devices::new();
@@ -80,4 +87,13 @@ fn run(cli: &Cli) -> anyhow::Result<std::convert::Infallible> {
             std::process::exit(TIMED_OUT)
         }
     }
+}
+
+/// Keeps this thread, and those that it starts, on the first `count` CPUs.
+fn stay_on(count: usize) -> std::io::Result<()> {
+    let mut set = CpuSet::new();
+    for cpu in 0..count {
+        set.set(cpu);
+    }
+    Ok(sched_setaffinity(None, &set)?)
 }
