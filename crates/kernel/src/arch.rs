@@ -31,6 +31,9 @@ pub unsafe trait ArchSpinLock<P>: Sync {
     /// What the algorithm is called.
     const NAME: &'static str;
 
+    /// Whether it keeps other CPUs out; a uniprocessor's lock does not.
+    const SMP: bool = true;
+
     /// Waits until the lock is free, and takes it.
     ///
     /// # Errors
@@ -55,6 +58,13 @@ pub unsafe trait ArchSpinLock<P>: Sync {
     /// Whether somebody waits for it; `false` where the algorithm cannot tell.
     fn is_contended(&self) -> bool;
 }
+
+/// An [`ArchSpinLock`] that excludes whoever comes on its own CPU as well, be it a handler: all but
+/// [`UpUnchecked`](crate::UpUnchecked).
+///
+/// # Safety
+/// It does.
+pub unsafe trait ExcludesItself {}
 
 /// The first 32 bits of a lock.
 fn first_word<L: LockType>(lock: &L) -> u32 {
@@ -85,6 +95,9 @@ fn tail_names_a_waiter(word: u32) -> bool {
 
 macro_rules! arch_spinlock {
     ($($lock:ident: $context:ident, $contended:path;)*) => {$(
+        // SAFETY: the contract of RawLock knows no CPUs.
+        unsafe impl ExcludesItself for $lock {}
+
         // SAFETY: the contract of RawLock.
         unsafe impl<P: $context> ArchSpinLock<P> for $lock {
             #[allow(clippy::declare_interior_mutable_const, reason = "a start value")]

@@ -5,7 +5,8 @@ use crosslock_core::primitive::{AtomicU32, Ordering};
 use crate::debug::HeldLocks;
 use crate::preempt_count::PreemptCount;
 
-/// The kernel layers' state of one CPU: written by that CPU alone.
+/// The kernel layers' state of one CPU: written by that CPU alone. It begins with the word of
+/// [`PreemptCount`].
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct CpuState {
@@ -35,8 +36,12 @@ impl CpuState {
         self.softirqs.load(Ordering::Relaxed)
     }
 
-    /// By this CPU, with interrupts disabled: so a load and a store are enough.
-    pub(crate) fn set_pending(&self, softirqs: u32) {
-        self.softirqs.store(softirqs, Ordering::Relaxed);
+    /// One that raises a softirq may have been interrupted by another, non-maskable interrupts included.
+    pub(crate) fn raise(&self, softirqs: u32) {
+        self.softirqs.fetch_or(softirqs, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take_softirqs(&self) -> u32 {
+        self.softirqs.swap(0, Ordering::Relaxed)
     }
 }

@@ -68,7 +68,8 @@ impl Sealed for Plain {
 
     #[inline]
     unsafe fn exit<P: Platform>() {
-        local::preempt_enable::<P>();
+        // SAFETY: the caller's.
+        unsafe { local::preempt_enable::<P>() };
     }
 }
 
@@ -87,7 +88,8 @@ impl Sealed for Irq {
     unsafe fn exit<P: Platform>() {
         // SAFETY: the caller's.
         unsafe { local::irq_on::<P>() };
-        local::preempt_enable::<P>();
+        // SAFETY: the caller's.
+        unsafe { local::preempt_enable::<P>() };
     }
 }
 
@@ -106,7 +108,8 @@ impl Sealed for IrqSave {
     unsafe fn exit<P: Platform>() {
         // SAFETY: the caller's.
         unsafe { local::irq_on::<P>() };
-        local::preempt_enable::<P>();
+        // SAFETY: the caller's.
+        unsafe { local::preempt_enable::<P>() };
     }
 }
 
@@ -122,7 +125,9 @@ impl Sealed for Bh {
 
     #[inline]
     unsafe fn exit<P: Platform>() {
-        local::bh_enable::<P>();
-        local::preempt_enable::<P>();
+        // SAFETY: the caller's.
+        unsafe { local::bh_enable::<P>() };
+        // SAFETY: the caller's.
+        unsafe { local::preempt_enable::<P>() };
     }
 }

@@ -12,9 +12,14 @@ use crate::softirq;
 ///
 /// An interrupt that asks for the scheduler between the store and the look finds preemption enabled, and is
 /// answered at its own end.
+///
+/// # Safety
+/// Takes back one level that was added.
 #[inline]
-pub(crate) fn preempt_enable<P: Platform>() {
-    if P::preempt_sub(PREEMPT_OFFSET).bits() == 0 && P::need_resched() && !P::irqs_disabled() {
+pub(crate) unsafe fn preempt_enable<P: Platform>() {
+    // SAFETY: the caller's.
+    let left = unsafe { P::preempt_sub(PREEMPT_OFFSET) };
+    if left.bits() == 0 && P::need_resched() && !P::irqs_disabled() {
         P::preempt_schedule();
     }
 }
@@ -43,8 +48,14 @@ pub(crate) fn irq_off_known<P: Platform>(offset: u32) {
 #[track_caller]
 fn count_irq_off<P: Platform>(were_on: bool, offset: u32) {
     if !P::this_cpu().count.irq_off(were_on, offset) {
-        fail::<P>(&Report::of(Problem::NestedTooDeep, Location::caller()));
+        too_deep::<P>(Location::caller());
     }
+}
+
+#[cold]
+#[inline(never)]
+fn too_deep<P: Platform>(at: &'static Location<'static>) {
+    fail::<P>(&Report::of(Problem::NestedTooDeep, at));
 }
 
 /// One guard less that keeps interrupts off; with the last one they become what they were, and softirqs that were
@@ -62,9 +73,13 @@ pub(crate) unsafe fn irq_on<P: Platform>() {
 }
 
 /// One level less of disabled bottom halves; at the last one those that are pending run.
+///
+/// # Safety
+/// Takes back one level that was added. Preemption is disabled.
 #[inline]
-pub(crate) fn bh_enable<P: Platform>() {
-    P::preempt_sub(SOFTIRQ_DISABLE_OFFSET);
+pub(crate) unsafe fn bh_enable<P: Platform>() {
+    // SAFETY: the caller's.
+    unsafe { P::preempt_sub(SOFTIRQ_DISABLE_OFFSET) };
     softirq::run_if_pending::<P>();
 }
 
@@ -94,12 +109,18 @@ macro_rules! guard {
 
 guard! {
     /// Keeps the running code from being preempted, and so on its CPU (`preempt_disable`).
-    PreemptGuard, preempt_disable, { P::preempt_add(PREEMPT_OFFSET); }, { preempt_enable::<P>(); }
+    PreemptGuard, preempt_disable, { P::preempt_add(PREEMPT_OFFSET); }, {
+        // SAFETY: the guard stands for one level.
+        unsafe { preempt_enable::<P>() };
+    }
 }
 
 guard! {
     /// Keeps the running code on its CPU, where others may preempt it (`migrate_disable`).
-    MigrateGuard, migrate_disable, { P::migrate_disable(); }, { P::migrate_enable(); }
+    MigrateGuard, migrate_disable, { P::migrate_disable(); }, {
+        // SAFETY: the guard stands for one level.
+        unsafe { P::migrate_enable() };
+    }
 }
 
 guard! {
@@ -112,13 +133,20 @@ guard! {
 
 guard! {
     /// Keeps softirqs away (`local_bh_disable`). Those raised meanwhile run at the end of the last such guard.
-    BhGuard, local_bh_disable, { P::preempt_add(SOFTIRQ_DISABLE_OFFSET); }, { bh_enable_in_place::<P>(); }
+    BhGuard, local_bh_disable, { P::preempt_add(SOFTIRQ_DISABLE_OFFSET); }, {
+        // SAFETY: the guard stands for one level.
+        unsafe { bh_enable_in_place::<P>() };
+    }
 }
 
 /// [`bh_enable`] for code that may be preempted: which is kept from it while softirqs run.
+///
+/// # Safety
+/// Takes back one level that was added.
 #[inline]
-fn bh_enable_in_place<P: Platform>() {
-    P::preempt_add(PREEMPT_OFFSET);
-    bh_enable::<P>();
-    preempt_enable::<P>();
+pub(crate) unsafe fn bh_enable_in_place<P: Platform>() {
+    let kept = preempt_disable::<P>();
+    // SAFETY: the caller's.
+    unsafe { bh_enable::<P>() };
+    drop(kept);
 }

@@ -12,7 +12,7 @@ use crate::debug::{Checks, LockDebug};
 use crate::form::{Bh, Form, Irq, IrqSave, Plain};
 use crate::hooks::{Access, LockHooks, Operation};
 use crate::platform::Platform;
-use crate::report::{Problem, Report, fail};
+use crate::report::{Problem, Report, Severity, fail};
 
 /// How a lock waits, and what it disables while it is held: [`Spinning`](crate::Spinning) or
 /// [`Sleeping`](crate::Sleeping).
@@ -97,19 +97,19 @@ impl<P: Platform, K: Kind<P>, T> Lock<P, K, T> {
 }
 
 /// What the form has disabled; enabled again where the lock is not had.
-struct Entered<P: Platform, K: Kind<P>, F: Form>(PhantomData<fn() -> (P, K, F)>);
+pub(crate) struct Entered<P: Platform, K: Kind<P>, F: Form>(PhantomData<fn() -> (P, K, F)>);
 
 impl<P: Platform, K: Kind<P>, F: Form> Entered<P, K, F> {
     #[inline]
     #[track_caller]
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         K::enter::<F>();
         Self(PhantomData)
     }
 
     /// It stays disabled.
     #[inline]
-    fn keep(self) {
+    pub(crate) fn keep(self) {
         core::mem::forget(self);
     }
 }
@@ -315,7 +315,7 @@ impl<P: Platform, K: Kind<P>, T: ?Sized> Lock<P, K, T> {
                 P::Hooks::contended(&operation);
             }
             if let Err(problem) = self.kind.acquire() {
-                self.refused(problem, &operation);
+                refused::<P>(problem, operation);
             }
         }
         if P::Hooks::ENABLED {
@@ -324,19 +324,6 @@ impl<P: Platform, K: Kind<P>, T: ?Sized> Lock<P, K, T> {
         self.debug.locked::<P>(&operation);
         entered.keep();
         Guard::new(self)
-    }
-
-    /// Reports; panics unless the lock is the caller's all the same.
-    #[cold]
-    fn refused(&self, problem: Problem, operation: &Operation) {
-        if P::Hooks::ENABLED && problem.severity() == crate::report::Severity::Fatal {
-            P::Hooks::abandoned(operation);
-        }
-        fail::<P>(&Report {
-            lock: Some(operation.lock),
-            made_at: operation.made_at,
-            ..Report::of(problem, operation.at)
-        });
     }
 
     #[inline]
@@ -370,12 +357,27 @@ impl<P: Platform, K: Kind<P>, T: ?Sized> Lock<P, K, T> {
         // SAFETY: the caller's.
         let released = unsafe { self.kind.release() };
         if let Err(problem) = released {
-            self.refused(problem, &operation);
+            refused::<P>(problem, operation);
         }
         self.debug.unlocked::<P>(&operation);
         // SAFETY: the caller's.
         unsafe { K::exit::<F>() };
     }
+}
+
+/// Reports; panics unless the lock is the caller's all the same. Takes the operation by value: where it is not used
+/// otherwise, it is not made before this.
+#[cold]
+#[inline(never)]
+pub(crate) fn refused<P: Platform>(problem: Problem, operation: Operation) {
+    if P::Hooks::ENABLED && problem.severity() == Severity::Fatal {
+        P::Hooks::abandoned(&operation);
+    }
+    fail::<P>(&Report {
+        lock: Some(operation.lock),
+        made_at: operation.made_at,
+        ..Report::of(problem, operation.at)
+    });
 }
 
 impl<P: Platform, K: Kind<P>, T: Default> Default for Lock<P, K, T> {

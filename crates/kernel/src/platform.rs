@@ -109,9 +109,12 @@ pub unsafe trait Platform: PvOps + ConstContext + Sized + 'static {
     }
 
     /// Subtracts from it; gives the value after.
+    ///
+    /// # Safety
+    /// Takes back one [`Platform::preempt_add`].
     #[inline]
-    fn preempt_sub(offset: u32) -> Count {
-        Self::this_cpu().count.sub(offset)
+    unsafe fn preempt_sub(offset: u32) -> Count {
+        Self::this_cpu().count.subtract(offset)
     }
 
     /// This CPU's `preempt_count`.
@@ -127,10 +130,14 @@ pub unsafe trait Platform: PvOps + ConstContext + Sized + 'static {
         Self::preempt_add(crate::preempt_count::PREEMPT_OFFSET);
     }
 
+    /// Takes that back.
+    ///
+    /// # Safety
     /// Takes back one [`Platform::migrate_disable`].
     #[inline]
-    fn migrate_enable() {
-        crate::local::preempt_enable::<Self>();
+    unsafe fn migrate_enable() {
+        // SAFETY: the caller's.
+        unsafe { crate::local::preempt_enable::<Self>() };
     }
 
     /// Whether another task should run as soon as preemption is enabled.

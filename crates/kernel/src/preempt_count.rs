@@ -197,13 +197,6 @@ impl PreemptCount {
         Count(self.0.load(Ordering::Relaxed))
     }
 
-    /// The word, for a platform that changes it by one instruction of its own.
-    #[inline]
-    #[must_use]
-    pub const fn word(&self) -> &AtomicU32 {
-        &self.0
-    }
-
     /// Adds one or several of the offsets.
     #[inline]
     pub fn add(&self, offset: u32) {
@@ -212,8 +205,16 @@ impl PreemptCount {
     }
 
     /// Takes back what [`PreemptCount::add`] added; gives the value after.
+    ///
+    /// # Safety
+    /// It was added, for a context that is over.
     #[inline]
-    pub fn sub(&self, offset: u32) -> Count {
+    pub unsafe fn sub(&self, offset: u32) -> Count {
+        self.subtract(offset)
+    }
+
+    #[inline]
+    pub(crate) fn subtract(&self, offset: u32) -> Count {
         signal_fence();
         let left = self.0.load(Ordering::Relaxed).wrapping_sub(offset);
         self.0.store(left, Ordering::Relaxed);
@@ -269,7 +270,7 @@ mod tests {
         assert_eq!((count.get().irq_off_depth(), count.get().preempt()), (2, 2));
         assert!(!count.irq_on());
         assert!(count.irq_on());
-        assert_eq!(count.sub(2 * PREEMPT_OFFSET).bits(), 0);
+        assert_eq!(count.subtract(2 * PREEMPT_OFFSET).bits(), 0);
     }
 
     #[test]
@@ -278,7 +279,7 @@ mod tests {
         count.add(HARDIRQ_OFFSET);
         assert!(count.irq_off(false, 0));
         assert!(!count.irq_on());
-        assert_eq!(count.sub(HARDIRQ_OFFSET).bits(), 0);
+        assert_eq!(count.subtract(HARDIRQ_OFFSET).bits(), 0);
     }
 
     #[test]

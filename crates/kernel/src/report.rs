@@ -78,6 +78,9 @@ pub enum Problem {
     /// A count of references that is 0 was counted down.
     #[error("a count that is 0 was counted down")]
     Underflow,
+    /// Millions of readers hold the lock: guards are being leaked.
+    #[error("too many readers: their guards are leaked")]
+    TooManyReaders,
     /// The lock or its queue holds what no lock writes.
     #[error(transparent)]
     Corrupted(#[from] Corrupted),

@@ -16,8 +16,7 @@ const MAX_RESTARTS: u32 = 10;
 pub fn raise_softirq<P: Platform>(vector: u32) {
     assert!(vector < SOFTIRQS, "softirq vector {vector} of {SOFTIRQS}");
     let guard = crate::local::local_irq_save::<P>();
-    let cpu = P::this_cpu();
-    cpu.set_pending(cpu.pending_softirqs() | 1 << vector);
+    P::this_cpu().raise(1 << vector);
     drop(guard);
 }
 
@@ -53,7 +52,7 @@ impl<P: Platform> Counted<P> {
 
 impl<P: Platform> Drop for Counted<P> {
     fn drop(&mut self) {
-        P::this_cpu().count.sub(self.0);
+        P::this_cpu().count.subtract(self.0);
     }
 }
 
@@ -62,11 +61,10 @@ fn serve<P: Platform>() {
     let cpu = P::this_cpu();
     let serving = Counted::<P>::new(SOFTIRQ_OFFSET);
     for _ in 0..MAX_RESTARTS {
-        let mut pending = cpu.pending_softirqs();
+        let mut pending = cpu.take_softirqs();
         if pending == 0 {
             break;
         }
-        cpu.set_pending(0);
         // SAFETY: softirqs hold no lock that handlers take, before they begin.
         unsafe { P::irq_enable() };
         while pending != 0 {

@@ -12,7 +12,7 @@
 use crosslock_core::primitive::{AtomicU32, Ordering, signal_fence};
 use crosslock_core::{Context, Corrupted};
 
-use crate::arch::{ArchSpinLock, Failure};
+use crate::arch::{ArchSpinLock, ExcludesItself, Failure};
 
 /// A uniprocessor's lock that knows whether it is held.
 ///
@@ -21,6 +21,9 @@ use crate::arch::{ArchSpinLock, Failure};
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct Up(AtomicU32);
+
+// SAFETY: HELD is for everybody.
+unsafe impl ExcludesItself for Up {}
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -31,6 +34,7 @@ unsafe impl<P: Context> ArchSpinLock<P> for Up {
     #[allow(clippy::declare_interior_mutable_const, reason = "a start value")]
     const INIT: Self = Self(AtomicU32::new(FREE));
     const NAME: &'static str = "up";
+    const SMP: bool = false;
 
     #[inline]
     fn acquire(&self, cx: &P) -> Result<(), Failure> {
@@ -75,6 +79,7 @@ pub struct UpUnchecked(());
 unsafe impl<P: Context> ArchSpinLock<P> for UpUnchecked {
     const INIT: Self = Self(());
     const NAME: &'static str = "up-unchecked";
+    const SMP: bool = false;
 
     #[inline]
     fn acquire(&self, _cx: &P) -> Result<(), Failure> {

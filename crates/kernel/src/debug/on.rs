@@ -28,7 +28,8 @@ pub(crate) struct LockDebug {
     owner: AtomicU64,
     since_ns: AtomicU64,
     at: Site,
-    made_at: &'static Location<'static>,
+    /// `None` only in memory that is all zero, and so no lock's.
+    made_at: Option<&'static Location<'static>>,
 }
 
 impl LockDebug {
@@ -39,14 +40,14 @@ impl LockDebug {
             owner: AtomicU64::new(0),
             since_ns: AtomicU64::new(0),
             at: Site::none(),
-            made_at,
+            made_at: Some(made_at),
         }
     }
 
     #[inline]
     pub(crate) fn made_at(&self) -> Option<&'static Location<'static>> {
         // Garbage in the lock must not be followed.
-        (self.magic.load(Ordering::Relaxed) == MAGIC).then_some(self.made_at)
+        if self.magic.load(Ordering::Relaxed) == MAGIC { self.made_at } else { None }
     }
 
     fn fail<P: Platform>(&self, problem: Problem, operation: &Operation, other: Option<OtherSite>) {
