@@ -109,7 +109,8 @@ impl Artifact {
     }
 
     fn build_anew(&self, cache: &Cache, arch: Arch) -> Result<PathBuf> {
-        let mut command = if self.bare_metal { kernel_cargo(cache, arch)? } else { cargo(cache, arch)? };
+        let mut command =
+            if self.bare_metal { kernel_cargo(cache, arch, &self.features)? } else { cargo(cache, arch)? };
         match self.kind {
             Kind::Bin => command.args(["build", "--bin", &self.name]),
             Kind::Example => command.args(["build", "--example", &self.name]),
@@ -166,9 +167,11 @@ pub fn cargo(cache: &Cache, arch: Arch) -> Result<Command> {
     cargo_with(cache, arch, arch.name(), STATIC)
 }
 
-/// The same for kernels.
-fn kernel_cargo(cache: &Cache, arch: Arch) -> Result<Command> {
-    cargo_with(cache, arch, &format!("{}-kernel", arch.name()), KERNEL)
+/// The same for kernels. One with other features is another file, because both may be wanted at once.
+fn kernel_cargo(cache: &Cache, arch: Arch, features: &[String]) -> Result<Command> {
+    let directory: Vec<&str> =
+        [arch.name(), "kernel"].into_iter().chain(features.iter().map(String::as_str)).collect();
+    cargo_with(cache, arch, &directory.join("-"), KERNEL)
 }
 
 /// With flags for the compiler, and so in a target directory of their own.

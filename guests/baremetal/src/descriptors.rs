@@ -1,7 +1,6 @@
 //! Each CPU's GDT and TSS, and the stacks on which interrupts begin.
 
 use core::cell::UnsafeCell;
-use core::mem::MaybeUninit;
 
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
@@ -10,6 +9,7 @@ use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::tss::TaskStateSegment;
 
 use crate::cpu::MAX_CPUS;
+use crate::once::Once;
 
 /// Interrupts begin on stacks of their own, because the compiler's prebuilt `core` may use the red zone below the
 /// stack pointer. Maskable ones move to below the red zone of the stack that they interrupt, so they can nest.
@@ -28,49 +28,38 @@ const STACK_SIZE: usize = 32 << 10;
 #[repr(C, align(16))]
 struct Stack([u8; STACK_SIZE]);
 
-/// What one CPU has, beside those of the others.
+/// The CPUs' stacks; the processor uses them, and nobody else.
 #[repr(transparent)]
-struct Own<T>(UnsafeCell<[T; MAX_CPUS]>);
+struct Stacks(UnsafeCell<[[Stack; STACKS]; MAX_CPUS]>);
 
-// SAFETY: element `n` is used by CPU `n` alone.
-unsafe impl<T> Sync for Own<T> {}
+// SAFETY: no code refers to what is inside, only to where it is.
+unsafe impl Sync for Stacks {}
 
-impl<T> Own<T> {
-    /// # Safety
-    /// Asked for once for each `number`, by that CPU.
-    unsafe fn get(&'static self, number: usize) -> &'static mut T {
-        // SAFETY: one reference for each element, by the caller's word; the index is checked first.
-        let element = unsafe { &raw mut (*self.0.get())[number] };
-        // SAFETY: likewise.
-        unsafe { &mut *element }
-    }
-}
-
-static IST_STACKS: Own<[Stack; STACKS]> = Own(UnsafeCell::new([[Stack([0; STACK_SIZE]); STACKS]; MAX_CPUS]));
-static TSS: Own<MaybeUninit<TaskStateSegment>> = Own(UnsafeCell::new([MaybeUninit::uninit(); MAX_CPUS]));
-static GDT: Own<MaybeUninit<GlobalDescriptorTable>> =
-    Own(UnsafeCell::new([const { MaybeUninit::uninit() }; MAX_CPUS]));
+static IST_STACKS: Stacks = Stacks(UnsafeCell::new([[Stack([0; STACK_SIZE]); STACKS]; MAX_CPUS]));
+static TSS: [Once<TaskStateSegment>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
+static GDT: [Once<GlobalDescriptorTable>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
 
 /// Gives the running CPU its descriptors.
 ///
-/// # Safety
-/// Once on each CPU, with its own number, before its first interrupt.
-pub(crate) unsafe fn load(number: usize) {
-    // SAFETY: once on each CPU, by the caller's word.
-    let (stacks, tss, gdt) = unsafe { (IST_STACKS.get(number), TSS.get(number), GDT.get(number)) };
+/// # Panics
+/// It has them.
+#[expect(clippy::multiple_unsafe_ops_per_block, reason = "one change, of which no part may be missing")]
+pub(crate) fn load(number: usize) {
+    let stacks = IST_STACKS.0.get().cast::<[Stack; STACKS]>().wrapping_add(number).cast::<Stack>();
     // The TSS is packed, so its table is filled apart.
-    let mut filled = TaskStateSegment::new();
-    let mut tops = filled.interrupt_stack_table;
-    for (stack, top) in stacks.iter().zip(&mut tops) {
-        *top = VirtAddr::from_ptr(stack.0.as_ptr_range().end);
+    let mut tss = TaskStateSegment::new();
+    let mut tops = tss.interrupt_stack_table;
+    for (stack, top) in (1..=STACKS).zip(&mut tops) {
+        *top = VirtAddr::from_ptr(stacks.wrapping_add(stack));
     }
-    filled.interrupt_stack_table = tops;
-    let tss = tss.write(filled);
-    let gdt = gdt.write(GlobalDescriptorTable::new());
+    tss.interrupt_stack_table = tops;
+    TSS[number].set(tss);
+    let mut gdt = GlobalDescriptorTable::new();
     let code = gdt.append(Descriptor::kernel_code_segment());
     let data = gdt.append(Descriptor::kernel_data_segment());
-    let tss = gdt.append(Descriptor::tss_segment(tss));
-    gdt.load();
+    let tss = gdt.append(Descriptor::tss_segment(TSS[number].get()));
+    GDT[number].set(gdt);
+    GDT[number].get().load();
     // SAFETY: the selectors are those of the GDT just loaded: 64-bit code, data, and a TSS that stays where it is.
     unsafe {
         CS::set_reg(code);

@@ -100,15 +100,19 @@ impl Hypervisor {
     /// Wakes a CPU that is in HLT; one that is not does not stay in its next one. `false` where it was refused.
     pub(crate) fn kick(&self, cpu: usize) -> bool {
         let result: i64;
-        // SAFETY: a hypercall that wakes a CPU. rbx is the compiler's, so it is put back. Stores before it are visible to
-        // the other CPU first: the world switch orders them.
-        unsafe {
-            if self.is_amd {
-                asm!("xchg rsi, rbx", "vmmcall", "xchg rsi, rbx",
-                    inlateout("rax") KVM_HC_KICK_CPU => result, inout("rsi") 0u64 => _, in("rcx") cpu, options(nostack));
-            } else {
-                asm!("xchg rsi, rbx", "vmcall", "xchg rsi, rbx",
-                    inlateout("rax") KVM_HC_KICK_CPU => result, inout("rsi") 0u64 => _, in("rcx") cpu, options(nostack));
+        // A hypercall that wakes a CPU. rbx is the compiler's, so it is put back. Stores before it are visible
+        // to the other CPU first: the world switch orders them.
+        if self.is_amd {
+            // SAFETY: as above.
+            unsafe {
+                asm!("xchg rsi, rbx", "vmmcall", "xchg rsi, rbx", inlateout("rax") KVM_HC_KICK_CPU => result,
+                    inout("rsi") 0u64 => _, in("rcx") cpu, options(nostack));
+            }
+        } else {
+            // SAFETY: as above.
+            unsafe {
+                asm!("xchg rsi, rbx", "vmcall", "xchg rsi, rbx", inlateout("rax") KVM_HC_KICK_CPU => result,
+                    inout("rsi") 0u64 => _, in("rcx") cpu, options(nostack));
             }
         }
         result == 0

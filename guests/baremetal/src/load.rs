@@ -203,16 +203,12 @@ fn run<L: ArchSpinLock<Kernel<L>> + 'static>(
     let load = Load::<L>::new(form, rival);
     let done = [const { AtomicU64::new(0) }; MAX_CPUS];
     let stop = AtomicU32::new(0);
-    let (ns, ready) = (AtomicU64::new(0), AtomicU32::new(0));
+    let ns = AtomicU64::new(0);
     let (events, ticks, (halts, kicks)) = (events(), ticks(), totals());
     watchdog::set(u64::from(until.ms) + GRACE_MS);
     scene::play(&load, cpus, &|number| {
         if number != 0 {
             apic::start_timer(options.hz);
-        }
-        ready.fetch_add(1, Ordering::Relaxed);
-        while (ready.load(Ordering::Relaxed) as usize) < cpus {
-            spin_hint();
         }
         let start = Instant::now();
         let mut count = 0;
@@ -293,7 +289,7 @@ fn run_lock(lock: Lock, form: Form, rival: Rival, until: Until, options: &Option
 pub(crate) fn forms(options: &Options) -> u32 {
     let until = Until { sections: options.sections, ms: options.ms };
     let mut failures = 0;
-    for lock in options.locks() {
+    for lock in (0..options.rounds).flat_map(|_| options.locks()) {
         for form in Form::ALL {
             failures += u32::from(run_lock(lock, form, form.rival(), until, options) != 0);
         }
@@ -306,7 +302,7 @@ pub(crate) fn forms(options: &Options) -> u32 {
 pub(crate) fn throughput(options: &Options) -> u32 {
     let until = Until { sections: u64::MAX, ms: options.ms };
     let run = |lock| u32::from(run_lock(lock, Form::IrqSave, Rival::Nobody, until, options) != 0);
-    options.locks().map(run).sum()
+    (0..options.rounds).flat_map(|_| options.locks()).map(run).sum()
 }
 
 /// A test and a set, with room for another one in between.

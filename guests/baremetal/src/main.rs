@@ -40,8 +40,7 @@ static CHOICE: Once<(Choice, Lock)> = Once::new();
 /// Where every CPU comes to, on a stack of its own, with interrupts off: the first with the hypervisor's `start_info`.
 extern "sysv64" fn start(start_info: usize, number: usize) -> ! {
     let cpu = cpu::adopt(number);
-    // SAFETY: once, here, with the CPU's own number.
-    unsafe { descriptors::load(number) };
+    descriptors::load(number);
     let options = if number == 0 { boot_first(start_info) } else { OPTIONS.get() };
     interrupts::load();
     apic::enable();

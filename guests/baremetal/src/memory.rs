@@ -84,7 +84,7 @@ unsafe extern "C" fn bcmp(one: *const c_void, other: *const c_void, bytes: usize
 unsafe extern "C" fn strlen(text: *const u8) -> usize {
     let mut length = 0;
     // SAFETY: the caller's word: there is a NUL.
-    while unsafe { text.add(length).read_volatile() } != 0 {
+    while unsafe { text.wrapping_add(length).read_volatile() } != 0 {
         length += 1;
     }
     length

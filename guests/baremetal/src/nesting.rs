@@ -42,10 +42,7 @@ const FIVE: [Context; 5] = [Context::Task, Context::Softirq, Context::Low, Conte
 /// In the order in which they come to a lock.
 const WAITERS: [usize; 2] = [2, 1];
 
-/// How often each nesting is built up and taken down.
-const ROUNDS: u32 = 20;
-
-/// How long all rounds of a lock may take, in milliseconds.
+/// How long a round may take, in milliseconds.
 const PATIENCE_MS: u64 = 20_000;
 
 /// For how long a waiter at a lock that does not tell must have been there before it counts as waiting, in microseconds.
@@ -143,7 +140,7 @@ impl<L: ArchSpinLock<Kernel<L>> + 'static> Nesting<'_, L> {
         scene::play(self, WAITERS.len() + 1, &|number| {
             if number != 0 {
                 // CPU 2 comes first, and CPU 1 when that one waits.
-                while started.load(Ordering::Acquire) < number.abs_diff(WAITERS.len() + 1) as u32 {
+                while (started.load(Ordering::Acquire) as usize) < number.abs_diff(WAITERS.len() + 1) {
                     spin_hint();
                 }
                 self.wait(Context::Task);
@@ -205,7 +202,7 @@ fn event(cpu: usize, event: Event) -> u64 {
     cpu::all()[cpu].events[event.index()].load(Ordering::Relaxed)
 }
 
-fn nest<L: ArchSpinLock<Kernel<L>> + 'static>(contexts: &[Context], by_node: bool) -> u32 {
+fn nest<L: ArchSpinLock<Kernel<L>> + 'static>(contexts: &[Context], by_node: bool, rounds: u32) -> u32 {
     const EVENTS: [Event; 4] =
         [Event::LockUseNode2, Event::LockUseNode3, Event::LockUseNode4, Event::LockNoNode];
     let nesting = Nesting::<L> {
@@ -216,17 +213,17 @@ fn nest<L: ArchSpinLock<Kernel<L>> + 'static>(contexts: &[Context], by_node: boo
         out_of_order: AtomicU32::new(0),
     };
     let before = EVENTS.map(|which| event(1, which));
-    watchdog::set(PATIENCE_MS);
-    let complete = (0..ROUNDS).all(|_| {
+    let complete = (0..rounds).all(|_| {
+        watchdog::set(PATIENCE_MS);
         nesting.step.store(0, Ordering::Release);
         nesting.round(by_node)
     });
     watchdog::set(0);
     let seen: [u64; EVENTS.len()] = core::array::from_fn(|n| event(1, EVENTS[n]) - before[n]);
     // Every node of CPU 1 in every round, and none where there is none left.
-    let rounds = u64::from(ROUNDS);
-    let past = if contexts.len() > NODES_PER_CPU { rounds } else { 0 };
-    let expected = if by_node { [rounds, rounds, rounds, past] } else { [0; EVENTS.len()] };
+    let each = u64::from(rounds);
+    let past = if contexts.len() > NODES_PER_CPU { each } else { 0 };
+    let expected = if by_node { [each, each, each, past] } else { [0; EVENTS.len()] };
     let in_order = nesting.out_of_order.load(Ordering::Relaxed) == 0;
     let [two, three, four, none] = seen;
     check_of(
@@ -234,7 +231,7 @@ fn nest<L: ArchSpinLock<Kernel<L>> + 'static>(contexts: &[Context], by_node: boo
         L::NAME,
         complete && in_order && seen == expected,
         format_args!(
-            "{ROUNDS} times {} waits on one CPU: second node {two}, third {three}, fourth {four}, no node {none}",
+            "{rounds} times {} waits on one CPU: second node {two}, third {three}, fourth {four}, no node {none}",
             contexts.len(),
         ),
     )
@@ -255,11 +252,11 @@ pub(crate) fn run(options: &Options) -> u32 {
     for lock in options.locks().map(|lock| if lock == Lock::Chosen { CHOICE.get().1 } else { lock }) {
         for contexts in [&FOUR[..], &FIVE[..]] {
             failures += match lock {
-                Lock::Tas => nest::<RawTas>(contexts, false),
-                Lock::Ticket => nest::<RawTicket>(contexts, false),
-                Lock::Mcs => nest::<RawMcs>(contexts, true),
-                Lock::Queued => nest::<RawQSpin>(contexts, true),
-                Lock::Paravirtual | Lock::Chosen => nest::<RawPvQSpin>(contexts, true),
+                Lock::Tas => nest::<RawTas>(contexts, false, options.rounds),
+                Lock::Ticket => nest::<RawTicket>(contexts, false, options.rounds),
+                Lock::Mcs => nest::<RawMcs>(contexts, true, options.rounds),
+                Lock::Queued => nest::<RawQSpin>(contexts, true, options.rounds),
+                Lock::Paravirtual | Lock::Chosen => nest::<RawPvQSpin>(contexts, true, options.rounds),
             };
         }
     }

@@ -4,7 +4,7 @@ use crosslock_baremetal::report::{Check, Line, text};
 use crosslock_core::primitive::{AtomicU64, Ordering};
 
 use crate::console::{self, Status};
-use crate::{clock, control, cpu, platform};
+use crate::{clock, control, cpu, platform, smp};
 
 /// When the first CPU must be through with what it does, by its time stamp counter; 0 where there is no limit.
 static DEADLINE: AtomicU64 = AtomicU64::new(0);
@@ -21,6 +21,7 @@ pub(crate) fn tick() {
     let deadline = DEADLINE.load(Ordering::Relaxed);
     if cpu::number() == 0 && deadline != 0 && clock::cycles() > deadline {
         set(0);
+        console::log(format_args!("{}", smp::State));
         for (number, cpu) in cpu::all().iter().enumerate().filter(|(_, cpu)| cpu.is_online()) {
             console::log(format_args!(
                 "cpu {number}: halted {}, {} nodes queued, preempt_count {}",

@@ -99,12 +99,15 @@ impl Expect {
                 for other in [NATIVE, TICKET] {
                     problems.extend(compare(outcome, PARAVIRTUAL, other, factor));
                 }
-                for run in outcome.runs.iter().filter(|run| run.lock == PARAVIRTUAL) {
+                for run in outcome.runs_of(PARAVIRTUAL) {
                     if run.halts == 0
                         || run.halts.abs_diff(run.kicks) > IN_FLIGHT_PER_CPU * u64::from(run.cpus)
                     {
                         problems.push(format!("{} halts, {} kicks", run.halts, run.kicks));
                     }
+                }
+                if outcome.runs_of(PARAVIRTUAL).all(|run| run.halts == 0) {
+                    problems.push(format!("no waiter for {PARAVIRTUAL} has halted"));
                 }
             }
             Self::Keeps(part) => problems.extend(compare(outcome, PARAVIRTUAL, NATIVE, part)),
@@ -173,7 +176,9 @@ pub fn plan(effort: Effort) -> Vec<Step> {
             let least = if cpus == 1 { sections } else { 1 };
             steps.push(step.expect(Expect::Sections(least)));
         }
-        steps.push(Step::new("waits nested past the nodes", place, options(Task::Nesting, 4)));
+        let nesting =
+            Options { rounds: if place == Place::Tcg { 20 } else { 5 }, ..options(Task::Nesting, 4) };
+        steps.push(Step::new("waits nested past the nodes", place, nesting));
         steps.push(Step::new("a kick", place, options(Task::Kick, 2)));
         steps.push(Step::new("control: a lost kick", place, options(Task::LostKick, 2)));
         steps.push(Step::new("control: a lock that does not lock", place, options(Task::Broken, 2)));
@@ -220,12 +225,13 @@ fn choices() -> Vec<Step> {
 
 /// What it costs each lock that virtual CPUs are preempted.
 fn measurements(effort: Effort) -> Vec<Step> {
-    let ms = match effort {
-        Effort::Small => 1000,
-        Effort::Full => 3000,
+    let (rounds, ms) = match effort {
+        Effort::Small => (3, 400),
+        Effort::Full => (5, 2000),
     };
     let step = |cpus, on, expect| {
-        let options = Options { task: Task::Throughput, cpus, hz: 100, ms, spin: SPIN, ..Options::default() };
+        let options =
+            Options { task: Task::Throughput, cpus, hz: 100, ms, rounds, spin: SPIN, ..Options::default() };
         let name = format!("throughput, {cpus} on {on}");
         Step::new(name, Place::Kvm { on }, options).expect(expect)
     };

@@ -2,6 +2,7 @@
 
 use comfy_table::Table;
 use crosslock_baremetal::options::{Lock, Task};
+use crosslock_baremetal::report::Run;
 
 use super::outcome::{Outcome, Verdict};
 
@@ -13,10 +14,13 @@ pub fn steps(outcomes: &[Outcome]) -> Table {
     for outcome in outcomes {
         let sections: u64 = outcome.runs.iter().map(|run| run.sections + run.interrupts).sum();
         let violations: u64 = outcome.runs.iter().map(|run| run.violations).sum();
-        let verdict = match &outcome.verdict {
+        let mut verdict = match &outcome.verdict {
             Verdict::Passed => outcome.checks.last().map_or("passed".into(), |check| check.seen.to_string()),
             Verdict::Failed(problems) => format!("FAILED: {}", problems.join("; ")),
         };
+        for line in &outcome.called_again {
+            verdict += &format!("; {line}");
+        }
         table.add_row([
             outcome.step.clone(),
             outcome.place.to_string(),
@@ -29,24 +33,22 @@ pub fn steps(outcomes: &[Outcome]) -> Table {
     table
 }
 
-/// What each lock did in the measurements: sections in a second, and how unevenly they fell to the CPUs.
+/// What each lock did in the measurements: sections in a second, the median of the rounds; halts and kicks of all rounds.
 #[must_use]
 pub fn cost(outcomes: &[Outcome]) -> Table {
     let task = format!("task={}", Task::Throughput);
     let measured: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.options.contains(&task)).collect();
     let mut table = Table::new();
-    let columns = measured.iter().map(|outcome| format!("{} (sections/s)", outcome.step));
-    table.set_header(std::iter::once("lock".to_owned()).chain(columns));
+    let columns = measured.iter().map(|outcome| outcome.step.clone());
+    table.set_header(std::iter::once("sections/s".to_owned()).chain(columns));
     for lock in Lock::ALL.iter().map(|lock| lock.name()) {
         let cells = measured.iter().map(|outcome| {
-            let run = outcome.runs.iter().find(|run| run.lock == lock);
-            let (Some(run), Some(rate)) = (run, outcome.rate(lock)) else { return String::new() };
-            let sleeps = if run.halts == 0 && run.kicks == 0 {
-                String::new()
-            } else {
-                format!("; {} halts, {} kicks", run.halts, run.kicks)
-            };
-            format!("{rate:.0} (least {}, most {}{sleeps})", run.least, run.most)
+            let Some(rate) = outcome.rate(lock) else { return String::new() };
+            let sum = |of: fn(&Run) -> u64| outcome.runs_of(lock).map(of).sum::<u64>();
+            match (sum(|run| run.halts), sum(|run| run.kicks)) {
+                (0, 0) => format!("{rate:.0}"),
+                (halts, kicks) => format!("{rate:.0} ({halts} halts, {kicks} kicks)"),
+            }
         });
         let cells: Vec<String> = cells.collect();
         if cells.iter().any(|cell| !cell.is_empty()) {

@@ -14,6 +14,7 @@ use x86_64::instructions::port::Port;
 use x86_64::structures::idt::InterruptDescriptorTable;
 
 use crate::descriptors::Ist;
+use crate::once::Once;
 use crate::platform::Plain;
 use crate::{apic, cpu, exception, scene, watchdog};
 
@@ -80,7 +81,7 @@ unsafe extern "C" {
     static exception_entries: [u64; 32];
 }
 
-static mut IDT: InterruptDescriptorTable = InterruptDescriptorTable::new();
+static IDT: Once<InterruptDescriptorTable> = Once::new();
 
 /// The data ports of the two interrupt controllers of the PC, from before there were APICs.
 const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
@@ -91,8 +92,7 @@ pub(crate) fn prepare() {
         // SAFETY: masks all lines of a controller that nobody uses here.
         unsafe { Port::<u8>::new(port).write(!0) };
     }
-    // SAFETY: the other CPUs do not run yet, and no interrupt is on.
-    let idt = unsafe { &mut *(&raw mut IDT) };
+    let mut idt = InterruptDescriptorTable::new();
     // SAFETY: constant tables of the assembly.
     let (exceptions, irqs) = unsafe { (&exception_entries, &irq_entries) };
     let mut set = |vector: u8, entry: u64, ist: Ist| {
@@ -139,12 +139,10 @@ pub(crate) fn prepare() {
     for (irq, &entry) in Irq::ALL.iter().zip(irqs) {
         set(irq.vector(), entry, Ist::Interrupt);
     }
+    IDT.set(idt);
 }
 
 /// On each CPU, after [`prepare`] and its descriptors.
 pub(crate) fn load() {
-    // SAFETY: `prepare` was the last to write it.
-    let idt = unsafe { &*(&raw const IDT) };
-    // SAFETY: it is static, and its handlers are there for good.
-    unsafe { idt.load_unsafe() };
+    IDT.get().load();
 }
