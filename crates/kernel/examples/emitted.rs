@@ -144,7 +144,7 @@ extern "C" fn tas_by_hand(lock: &ByHand) {
     if left.bits() == 0 && Tas::need_resched() && !Tas::irqs_disabled() {
         Tas::preempt_schedule();
     }
-    drop((taken, given));
+    let _ = (taken, given);
 }
 
 fn main() {

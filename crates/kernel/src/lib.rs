@@ -13,6 +13,8 @@ mod hooks;
 pub mod hosted;
 mod local;
 mod lock;
+mod marker;
+mod may_sleep;
 mod platform;
 pub mod preempt_count;
 mod qrwlock;
@@ -33,6 +35,7 @@ pub use local::{
     preempt_disable,
 };
 pub use lock::{Guard, Kind, Lock};
+pub use may_sleep::MaySleep;
 pub use platform::Platform;
 pub use report::{OtherSite, Problem, Report, Severity};
 pub use rw_spinlock::{Mode, Read, RwGuard, RwSpinLock, Write};

@@ -3,6 +3,7 @@
 use core::marker::PhantomData;
 use core::panic::Location;
 
+use crate::marker::{Names, OfThisCpu};
 use crate::platform::Platform;
 use crate::preempt_count::{PREEMPT_OFFSET, SOFTIRQ_DISABLE_OFFSET};
 use crate::report::{Problem, Report, fail};
@@ -88,14 +89,14 @@ macro_rules! guard {
         $(#[$doc])*
         #[derive(Debug)]
         #[must_use = "what is disabled is enabled when the guard is dropped"]
-        pub struct $guard<P: Platform>(PhantomData<(fn() -> P, *mut ())>);
+        pub struct $guard<P: Platform>(Names<P>, OfThisCpu);
 
         $(#[$doc])*
         #[inline]
         #[track_caller]
         pub fn $function<P: Platform>() -> $guard<P> {
             $enter
-            $guard(PhantomData)
+            $guard(PhantomData, PhantomData)
         }
 
         impl<P: Platform> Drop for $guard<P> {

@@ -11,6 +11,7 @@ use crosslock_core::primitive::{AtomicU32, Ordering};
 use crate::debug::{Checks, LockDebug};
 use crate::form::{Bh, Form, Irq, IrqSave, Plain};
 use crate::hooks::{Access, LockHooks, Operation};
+use crate::marker::{Names, OfThisCpu};
 use crate::platform::Platform;
 use crate::report::{Problem, Report, Severity, fail};
 
@@ -68,7 +69,7 @@ pub unsafe trait Kind<P: Platform>: Sync {
 pub struct Lock<P, K, T: ?Sized> {
     kind: K,
     debug: LockDebug,
-    platform: PhantomData<fn() -> P>,
+    platform: Names<P>,
     data: UnsafeCell<T>,
 }
 
@@ -97,7 +98,7 @@ impl<P: Platform, K: Kind<P>, T> Lock<P, K, T> {
 }
 
 /// What the form has disabled; enabled again where the lock is not had.
-pub(crate) struct Entered<P: Platform, K: Kind<P>, F: Form>(PhantomData<fn() -> (P, K, F)>);
+pub(crate) struct Entered<P: Platform, K: Kind<P>, F: Form>(Names<(P, K, F)>);
 
 impl<P: Platform, K: Kind<P>, F: Form> Entered<P, K, F> {
     #[inline]
@@ -399,8 +400,8 @@ impl<P: Platform, K: Kind<P>, T: ?Sized> fmt::Debug for Lock<P, K, T> {
 #[must_use = "the lock is given up when the guard is dropped"]
 pub struct Guard<'a, P: Platform, K: Kind<P>, T: ?Sized, F: Form> {
     lock: &'a Lock<P, K, T>,
-    /// A raw pointer: neither `Send` nor, by itself, `Sync`.
-    not_send: PhantomData<(*mut (), fn() -> F)>,
+    form: Names<F>,
+    of_this_cpu: OfThisCpu,
 }
 
 // SAFETY: a shared guard gives a shared reference to the data.
@@ -409,7 +410,7 @@ unsafe impl<P: Platform, K: Kind<P>, T: ?Sized + Sync, F: Form> Sync for Guard<'
 impl<'a, P: Platform, K: Kind<P>, T: ?Sized, F: Form> Guard<'a, P, K, T, F> {
     #[inline]
     fn new(lock: &'a Lock<P, K, T>) -> Self {
-        Self { lock, not_send: PhantomData }
+        Self { lock, form: PhantomData, of_this_cpu: PhantomData }
     }
 
     /// Drops the guard; hooks and checks are told the caller's place.

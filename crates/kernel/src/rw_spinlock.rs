@@ -11,6 +11,7 @@ use crate::debug::{Checks, LockDebug};
 use crate::form::{Bh, Form, Irq, IrqSave, Plain};
 use crate::hooks::{Access, LockHooks, Operation};
 use crate::lock::{Entered, refused};
+use crate::marker::{Names, OfThisCpu};
 use crate::platform::Platform;
 use crate::qrwlock::{Queue, Refusal, RwLockWord};
 use crate::report::Problem;
@@ -336,7 +337,8 @@ impl<P: Platform, T: ?Sized> fmt::Debug for RwSpinLock<P, T> {
 #[must_use = "the lock is given up when the guard is dropped"]
 pub struct RwGuard<'a, P: Platform, T: ?Sized, M: Mode, F: Form> {
     lock: &'a RwSpinLock<P, T>,
-    not_send: PhantomData<(*mut (), fn() -> (M, F))>,
+    mode: Names<(M, F)>,
+    of_this_cpu: OfThisCpu,
 }
 
 // SAFETY: a shared guard gives a shared reference to the data.
@@ -345,7 +347,7 @@ unsafe impl<P: Platform, T: ?Sized + Sync, M: Mode, F: Form> Sync for RwGuard<'_
 impl<'a, P: Platform, T: ?Sized, M: Mode, F: Form> RwGuard<'a, P, T, M, F> {
     #[inline]
     fn new(lock: &'a RwSpinLock<P, T>) -> Self {
-        Self { lock, not_send: PhantomData }
+        Self { lock, mode: PhantomData, of_this_cpu: PhantomData }
     }
 
     /// Drops the guard; hooks and checks are told the caller's place.

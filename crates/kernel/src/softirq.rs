@@ -1,5 +1,8 @@
 //! Softirqs: work that a handler puts off until interrupts are enabled again. And the entries of handlers.
 
+use core::marker::PhantomData;
+
+use crate::marker::Names;
 use crate::platform::Platform;
 use crate::preempt_count::{HARDIRQ_OFFSET, NMI_OFFSET, SOFTIRQ_OFFSET};
 
@@ -41,12 +44,12 @@ fn run_if_allowed<P: Platform>() {
 }
 
 /// A count that goes back at the end, even of a handler that panics.
-struct Counted<P: Platform>(u32, core::marker::PhantomData<fn() -> P>);
+struct Counted<P: Platform>(u32, Names<P>);
 
 impl<P: Platform> Counted<P> {
     fn new(offset: u32) -> Self {
         P::this_cpu().count.add(offset);
-        Self(offset, core::marker::PhantomData)
+        Self(offset, PhantomData)
     }
 }
 
@@ -87,6 +90,7 @@ fn serve<P: Platform>() {
 ///                                | enabled
 ///                                +------+
 /// ```
+/// Whether the scheduler has its turn after that, if `preempt_count` is 0 then, is the caller's to decide.
 ///
 /// # Safety
 /// Called by the code that an interrupt enters, with interrupts disabled on this CPU.

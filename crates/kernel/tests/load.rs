@@ -223,7 +223,7 @@ fn run<S: Setup>(locks: &'static Locks<S>, cpus: usize, rounds: u32, handlers: &
             let (done, start) = (&done, &start);
             scope.spawn(move || {
                 let cpu = if S::Arch::SMP { Cpu::claim() } else { Cpu::claim_boot() }.unwrap();
-                number.store(cpu.id().index() as u32 + 1, Ordering::Relaxed);
+                number.store(u32::try_from(cpu.id().index()).unwrap() + 1, Ordering::Relaxed);
                 start.wait();
                 let (begin, mut round) = (Instant::now(), 0);
                 while round < rounds || locks.hardirqs.load(Ordering::Relaxed) < INTERRUPTS {

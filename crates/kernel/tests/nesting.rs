@@ -51,14 +51,14 @@ fn nest<const N: usize>(interrupts: [fn(CpuId); N]) -> Vec<Count> {
         }
         let victim = scope.spawn(|| {
             let cpu = Cpu::claim().unwrap();
-            id.store(cpu.id().index() as u32 + 1, Ordering::Relaxed);
+            id.store(u32::try_from(cpu.id().index()).unwrap() + 1, Ordering::Relaxed);
             wait(0);
             assert_eq!(Hosted::<Native>::preempt_count().bits(), 0);
         });
         until("the victim", || id.load(Ordering::Relaxed) != 0);
         let cpu = CpuId::new(id.load(Ordering::Relaxed) as usize - 1).unwrap();
         for (level, interrupt) in interrupts.into_iter().enumerate() {
-            until("a nested wait", || depth(cpu) == level as u32 + 1);
+            until("a nested wait", || depth(cpu) as usize == level + 1);
             interrupt(cpu);
         }
         match N {

@@ -115,6 +115,10 @@ fn main(options: &Options) -> Status {
         console::log(format_args!("{cpus} CPUs have come up, not {}", options.cpus));
         return Status::Failed;
     }
+    if options.lock == Some(Lock::Up) && cpus > 1 {
+        console::log(format_args!("that lock is for one CPU"));
+        return Status::Failed;
+    }
     // The first CPU's timer is the watchdog's, too.
     apic::start_timer(options.hz);
     let failures = match options.task {

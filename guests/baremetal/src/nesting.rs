@@ -256,6 +256,8 @@ pub(crate) fn run(options: &Options) -> u32 {
                 Lock::Ticket => nest::<RawTicket>(contexts, false, options.rounds),
                 Lock::Mcs => nest::<RawMcs>(contexts, true, options.rounds),
                 Lock::Queued => nest::<RawQSpin>(contexts, true, options.rounds),
+                // With one CPU nobody waits.
+                Lock::Up => 0,
                 Lock::Paravirtual | Lock::Chosen => nest::<RawPvQSpin>(contexts, true, options.rounds),
             };
         }

@@ -78,7 +78,9 @@ named! {
         Queued = "qspinlock",
         /// The queued spin lock, paravirtual.
         Paravirtual = "pvqspinlock",
-        /// Of the last two and test-and-set, the one that the kernel chooses at boot.
+        /// The lock of a kernel with one CPU.
+        Up = "up",
+        /// Of the queued ones and test-and-set, the one that the kernel chooses at boot.
         Chosen = "chosen",
     }
 }
@@ -98,7 +100,7 @@ named! {
 pub struct Options {
     /// What to do.
     pub task: Task,
-    /// Only this lock; otherwise each algorithm once.
+    /// Only this lock; otherwise each algorithm that is made for so many CPUs.
     pub lock: Option<Lock>,
     /// CPUs to start, the first among them.
     pub cpus: u32,
@@ -183,7 +185,12 @@ impl Options {
 
     /// The locks that it is about.
     pub fn locks(&self) -> impl Iterator<Item = Lock> + '_ {
-        let is_meant = |lock: &Lock| self.lock.map_or(*lock != Lock::Chosen, |only| only == *lock);
+        let is_meant = |lock: &Lock| match (self.lock, lock) {
+            (Some(only), lock) => only == *lock,
+            (None, Lock::Chosen) => false,
+            (None, Lock::Up) => self.cpus == 1,
+            (None, _) => true,
+        };
         Lock::ALL.iter().copied().filter(is_meant)
     }
 }

@@ -67,7 +67,7 @@ const TURNS_BEFORE_YIELD: u32 = 1 << 8;
 pub(super) fn spins_for_long() -> bool {
     let turns = TURNS.get().wrapping_add(1);
     TURNS.set(turns);
-    turns % TURNS_BEFORE_YIELD == 0
+    turns.is_multiple_of(TURNS_BEFORE_YIELD)
 }
 
 /// The calling thread's CPU number.

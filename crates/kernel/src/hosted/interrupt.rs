@@ -151,8 +151,9 @@ fn nmi_signal() -> c_int {
 /// A thread that is gone, or another that has its number since, has nothing pending, and ignores it.
 fn send(tid: u32, signal: c_int) -> Result<(), Error> {
     let tid = libc::pid_t::try_from(tid).unwrap_or(libc::pid_t::MAX);
+    let process = libc::pid_t::try_from(std::process::id()).unwrap_or(libc::pid_t::MAX);
     // SAFETY: only sends a signal, within this process.
-    let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, signal) };
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, tid, signal) };
     let error = io::Error::last_os_error();
     if sent == 0 || error.raw_os_error() == Some(libc::ESRCH) {
         return Ok(());

@@ -12,13 +12,15 @@
 //!
 //! An owner that ends while others sleep is replaced by the kernel, which sets DIED. One that ends while nobody
 //! does leaves its name behind: the kernel tells the next one that there is no such thread (`ESRCH`), and that one
-//! takes the word over; see `take_over`.
+//! takes the word over; see `take_over`. (Until then a new thread may get the dead one's number, and pass for the owner.
+//! Such deaths come of guards that are forgotten; no word of this size could tell.)
 
 use std::sync::{Mutex, PoisonError};
 
 use crosslock_core::primitive::{AtomicU32, Ordering};
 use rustix::io::Errno;
 use rustix::thread::futex::{self, Flags, OWNER_DIED, WAITERS};
+use rustix::thread::sched_yield;
 
 use crate::hosted::cpu::thread_id;
 use crate::report::Problem;
@@ -49,12 +51,12 @@ impl PiFutex {
         loop {
             match futex::lock_pi(self.0.as_core(), Flags::PRIVATE, None) {
                 Ok(()) => return self.told_of_death(),
-                // The owner is about to end, or a signal came.
-                Err(Errno::AGAIN | Errno::INTR) => {}
+                // A signal came; or the owner is about to end; or it has ended, and a sleeper is about to own.
+                Err(Errno::INTR | Errno::AGAIN | Errno::INVAL) => sched_yield(),
                 Err(Errno::DEADLK) => return Err(Problem::Recursion),
                 Err(Errno::SRCH) => {
-                    if self.take_over(me) {
-                        return Err(Problem::OwnerDied);
+                    if self.take_over(me)? {
+                        return Ok(());
                     }
                 }
                 Err(error) => return Err(Problem::WaitFailed { errno: error.raw_os_error() }),
@@ -71,30 +73,30 @@ impl PiFutex {
         Err(Problem::OwnerDied)
     }
 
-    /// Takes the place of an owner that ended while nobody slept.
+    /// Takes the place of an owner that ended while nobody slept; whether it could.
     ///
-    /// Only here does the name of a thread that has ended leave a word, under one lock for all. So between the proof
-    /// that it has ended and the exchange, it cannot have come back as another thread's that got the same number.
+    /// The kernel says `ESRCH` if the word names no living thread, and nobody sleeps whom it is about to make the owner.
+    /// From then on only this function can take the name of the dead out of the word, and only under one lock for
+    /// all: so the exchange cannot meet the same number as the name of a new thread. What may change meanwhile is
+    /// WAITERS, which the kernel sets before it looks.
     #[cold]
-    fn take_over(&self, me: u32) -> bool {
+    fn take_over(&self, me: u32) -> Result<bool, Problem> {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        // Acquire: what the dead one has done under the lock; it was ended by the kernel before this.
-        let seen = self.0.load(Ordering::Acquire);
-        let taken = seen & TID_MASK != 0
-            && seen & WAITERS == 0
-            && !is_alive(seen & TID_MASK)
-            && self.exchange(seen, me, Ordering::Acquire);
-        drop(one);
-        taken
+        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        match futex::trylock_pi(self.0.as_core(), Flags::PRIVATE) {
+            // Somebody else has taken it over, and may have released it.
+            Ok(true) => return self.told_of_death().map(|()| true),
+            Err(Errno::SRCH) => {}
+            Ok(false) | Err(_) => return Ok(false),
+        }
+        loop {
+            // Acquire: what the dead one has done under the lock; it was ended by the kernel before this.
+            let seen = self.0.load(Ordering::Acquire);
+            if self.exchange(seen, me | seen & WAITERS, Ordering::Acquire) {
+                return Err(Problem::OwnerDied);
+            }
+        }
     }
-}
-
-/// Whether this process has that thread.
-fn is_alive(tid: u32) -> bool {
-    let tid = libc::pid_t::try_from(tid).unwrap_or(libc::pid_t::MAX);
-    // SAFETY: signal 0 asks, and sends nothing.
-    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0) == 0 }
 }
 
 // SAFETY: the word names one thread, by an exchange from 0 here or by the kernel, until that one releases it, or has

@@ -1,12 +1,10 @@
 //! Locks under load: sections that check that they are alone, in tasks and in the interrupts of each form.
 
-use core::ops::Deref;
-
 use crosslock_baremetal::options::{Lock, Options};
 use crosslock_baremetal::report::{Events, Line, Run, text};
 use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering, spin_hint};
 use crosslock_core::{Corrupted, Event, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
-use crosslock_kernel::{ArchSpinLock, Failure, RawSpinLock, raise_softirq};
+use crosslock_kernel::{ArchSpinLock, Failure, Up, raise_softirq};
 
 use crate::clock::Instant;
 use crate::control::{check, totals};
@@ -16,147 +14,42 @@ use crate::platform::{Kernel, Plain};
 use crate::scene::{self, Scene};
 use crate::{CHOICE, apic, console, watchdog};
 
-/// How a task takes the lock, and so what else takes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    Plain,
-    Nested,
-    Try,
-    Irq,
-    TryIrq,
-    IrqSave,
-    TryIrqSave,
-    Bh,
-    TryBh,
-}
+mod form;
+mod subject;
 
-/// Who else takes the lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rival {
-    Nobody,
-    Softirqs,
-    Hardirqs,
-}
-
-impl Form {
-    const ALL: [Self; 9] = [
-        Self::Plain,
-        Self::Nested,
-        Self::Try,
-        Self::Irq,
-        Self::TryIrq,
-        Self::IrqSave,
-        Self::TryIrqSave,
-        Self::Bh,
-        Self::TryBh,
-    ];
-
-    /// Linux's name, without `spin_`.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "lock",
-            Self::Nested => "lock_nested",
-            Self::Try => "trylock",
-            Self::Irq => "lock_irq",
-            Self::TryIrq => "trylock_irq",
-            Self::IrqSave => "lock_irqsave",
-            Self::TryIrqSave => "trylock_irqsave",
-            Self::Bh => "lock_bh",
-            Self::TryBh => "trylock_bh",
-        }
-    }
-
-    const fn rival(self) -> Rival {
-        match self {
-            Self::Plain | Self::Nested | Self::Try => Rival::Nobody,
-            Self::Bh | Self::TryBh => Rival::Softirqs,
-            Self::Irq | Self::TryIrq | Self::IrqSave | Self::TryIrqSave => Rival::Hardirqs,
-        }
-    }
-}
-
-/// What the lock guards: two numbers that are equal outside of sections. Atomics, so that a lock that does not lock is found
-/// out by what they say, and not by undefined behaviour.
-#[derive(Debug, Default)]
-struct Guarded {
-    inside: AtomicU32,
-    one: AtomicU64,
-    other: AtomicU64,
-}
-
-impl Guarded {
-    /// A section; whether it was alone, and found what the last one had left.
-    fn section(&self) -> bool {
-        let alone = self.inside.load(Ordering::Relaxed) == 0;
-        self.inside.store(1, Ordering::Relaxed);
-        let (one, other) = (self.one.load(Ordering::Relaxed), self.other.load(Ordering::Relaxed));
-        self.one.store(one + 1, Ordering::Relaxed);
-        self.other.store(other + 1, Ordering::Relaxed);
-        let undisturbed = self.inside.load(Ordering::Relaxed) == 1;
-        self.inside.store(0, Ordering::Relaxed);
-        alone && undisturbed && one == other
-    }
-}
+use form::{Form, Rival};
+use subject::{Section, Subject};
 
 /// A lock that is used for a while.
 struct Load<L: ArchSpinLock<Kernel<L>> + 'static> {
-    lock: RawSpinLock<Kernel<L>, Guarded>,
-    form: Form,
+    subject: Subject<L>,
     rival: Rival,
     interrupts: AtomicU64,
     violations: AtomicU64,
+    written: AtomicU64,
 }
 
 impl<L: ArchSpinLock<Kernel<L>> + 'static> Load<L> {
     fn new(form: Form, rival: Rival) -> Self {
         Self {
-            lock: RawSpinLock::new(Guarded::default()),
-            form,
+            subject: Subject::new(form),
             rival,
             interrupts: AtomicU64::new(0),
             violations: AtomicU64::new(0),
+            written: AtomicU64::new(0),
         }
     }
 
-    fn judge(&self, right: bool) {
-        if !right {
-            self.violations.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// One section of a task.
-    #[inline]
-    fn task(&self) {
-        let lock = &self.lock;
-        let right = match self.form {
-            Form::Plain => lock.lock().section(),
-            Form::Nested => lock.lock_nested(1).section(),
-            Form::Irq => lock.lock_irq().section(),
-            Form::IrqSave => lock.lock_irqsave().section(),
-            Form::Bh => lock.lock_bh().section(),
-            Form::Try => insist(|| lock.try_lock()),
-            Form::TryIrq => insist(|| lock.try_lock_irq()),
-            Form::TryIrqSave => insist(|| lock.try_lock_irqsave()),
-            Form::TryBh => insist(|| lock.try_lock_bh()),
-        };
-        self.judge(right);
-    }
-
-    /// One section of a handler. What it has interrupted does not hold the lock, or the form is no good.
+    /// One section of a handler.
     fn handler(&self) {
-        let right = self.lock.lock().section();
-        self.judge(right);
+        let Section { right, wrote } = self.subject.handler();
         self.interrupts.fetch_add(1, Ordering::Relaxed);
+        self.add(u64::from(!right), u64::from(wrote));
     }
-}
 
-/// Tries until it has the lock; whether the section was right.
-fn insist<G: Deref<Target = Guarded>>(mut attempt: impl FnMut() -> Option<G>) -> bool {
-    loop {
-        if let Some(guard) = attempt() {
-            return guard.section();
-        }
-        spin_hint();
+    fn add(&self, violations: u64, written: u64) {
+        self.violations.fetch_add(violations, Ordering::Relaxed);
+        self.written.fetch_add(written, Ordering::Relaxed);
     }
 }
 
@@ -211,7 +104,7 @@ fn run<L: ArchSpinLock<Kernel<L>> + 'static>(
             apic::start_timer(options.hz);
         }
         let start = Instant::now();
-        let mut count = 0;
+        let (mut count, mut violations, mut written) = (0, 0, 0);
         loop {
             if count >= own || stop.load(Ordering::Relaxed) != 0 {
                 break;
@@ -220,8 +113,10 @@ fn run<L: ArchSpinLock<Kernel<L>> + 'static>(
                 stop.store(1, Ordering::Relaxed);
                 break;
             }
-            load.task();
+            let Section { right, wrote } = load.subject.task(count);
             count += 1;
+            violations += u64::from(!right);
+            written += u64::from(wrote);
             if rival != Rival::Nobody && count % SECTIONS_PER_INTERRUPT == 0 {
                 apic::send((number + 1) % cpus, Irq::Low);
             }
@@ -230,6 +125,7 @@ fn run<L: ArchSpinLock<Kernel<L>> + 'static>(
             ns.store(start.elapsed_ns(), Ordering::Relaxed);
         }
         done[number].store(count, Ordering::Relaxed);
+        load.add(violations, written);
         // The first CPU's goes on for the watchdog.
         if number != 0 {
             apic::start_timer(0);
@@ -238,13 +134,11 @@ fn run<L: ArchSpinLock<Kernel<L>> + 'static>(
     watchdog::set(0);
     let done = || done[..cpus].iter().map(|count| count.load(Ordering::Relaxed));
     let (sections, interrupts) = (done().sum::<u64>(), load.interrupts.load(Ordering::Relaxed));
-    let guarded = load.lock.lock();
     let mut violations = load.violations.load(Ordering::Relaxed);
     // What is missing, or too much, in the end.
-    for number in [&guarded.one, &guarded.other] {
-        violations += number.load(Ordering::Relaxed).abs_diff(sections + interrupts);
+    for number in load.subject.written() {
+        violations += number.abs_diff(load.written.load(Ordering::Relaxed));
     }
-    drop(guarded);
     let (halts_after, kicks_after) = totals();
     console::report(&Line::Run(Run {
         lock: text(format_args!("{}", L::NAME)),
@@ -281,6 +175,7 @@ fn run_lock(lock: Lock, form: Form, rival: Rival, until: Until, options: &Option
         Lock::Mcs => run::<RawMcs>(form, rival, until, options),
         Lock::Queued => run::<RawQSpin>(form, rival, until, options),
         Lock::Paravirtual => run::<RawPvQSpin>(form, rival, until, options),
+        Lock::Up => run::<Up>(form, rival, until, options),
         Lock::Chosen => run_lock(CHOICE.get().1, form, rival, until, options),
     }
 }
