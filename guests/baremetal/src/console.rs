@@ -10,17 +10,20 @@ use uart_16550::{Config, Uart16550};
 use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::instructions::port::Port;
 
+use crate::cpu;
+
 const COM1: u16 = 0x3f8;
 
 /// Longest report, in bytes.
 const MAX_REPORT: usize = 4096;
 
 struct Console {
+    /// 0, or the number of the CPU that writes, plus 1.
     busy: AtomicU32,
     uart: UnsafeCell<Option<Uart16550<PioBackend>>>,
 }
 
-// SAFETY: the port is used by whoever has made `busy` 1, and by nobody else; see `with`.
+// SAFETY: the port is used by the CPU that `busy` names, and by nobody else; see `with`.
 unsafe impl Sync for Console {}
 
 static CONSOLE: Console = Console { busy: AtomicU32::new(0), uart: UnsafeCell::new(None) };
@@ -38,15 +41,20 @@ pub(crate) fn open() {
     });
 }
 
-/// Apart from the locks under test, so that it can report on them. An interrupt cannot come in between; who dies of an
-/// exception inside says nothing more, and the harness sees its status.
+/// Apart from the locks under test, so that it can report on them. Interrupts are off meanwhile; an exception or an NMI that comes
+/// in between has its words lost, and the harness sees the status all the same.
 fn with(deed: impl FnOnce(&mut Option<Uart16550<PioBackend>>)) {
     without_interrupts(|| {
+        #[expect(clippy::cast_possible_truncation, reason = "below MAX_CPUS")]
+        let me = cpu::number() as u32 + 1;
         // Acquire and Release: whoever has the port sees what the last one has done.
-        while CONSOLE.busy.swap(1, Ordering::Acquire) != 0 {
+        while let Err(owner) = CONSOLE.busy.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed) {
+            if owner == me {
+                return;
+            }
             spin_hint();
         }
-        // SAFETY: `busy` was 0, and is 1 by this CPU's doing.
+        // SAFETY: `busy` was 0, and names this CPU by its own doing: nobody else has the port, and this is no nested call.
         deed(unsafe { &mut *CONSOLE.uart.get() });
         CONSOLE.busy.store(0, Ordering::Release);
     });

@@ -186,7 +186,7 @@ pub fn plan(effort: Effort) -> Vec<Step> {
         steps.push(Step::new("waits nested past the nodes", place, nesting));
         steps.push(Step::new("a kick", place, options(Task::Kick, 2)));
         steps.push(Step::new("control: a lost kick", place, options(Task::LostKick, 2)));
-        let broken = Options { sections: 1_000_000, ..options(Task::Broken, 2) };
+        let broken = Options { ms: 200, ..options(Task::Broken, 2) };
         steps.push(Step::new("control: a lock that does not lock", place, broken));
         steps.push(
             Step::new("control: guards in the wrong order", place, options(Task::WrongOrder, 1)).checked(),
