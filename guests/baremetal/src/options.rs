@@ -110,6 +110,8 @@ pub struct Options {
     pub sections: u64,
     /// Time for each lock and form, in milliseconds.
     pub ms: u32,
+    /// Time before that does not count in measurements, in milliseconds.
+    pub warm_up_ms: u32,
     /// How often each measurement is made, in turns with the others.
     pub rounds: u32,
     /// Turns of the spin loop before a waiter halts.
@@ -129,6 +131,7 @@ impl Default for Options {
             hz: 1000,
             sections: 10_000,
             ms: 1000,
+            warm_up_ms: 0,
             rounds: 1,
             spin: 1 << 15,
             kick: Kick::Auto,
@@ -176,6 +179,7 @@ impl Options {
             Some(("hz", number)) => self.hz = number.parse().ok()?,
             Some(("sections", number)) => self.sections = number.parse().ok()?,
             Some(("ms", number)) => self.ms = number.parse().ok()?,
+            Some(("warm_up_ms", number)) => self.warm_up_ms = number.parse().ok()?,
             Some(("rounds", number)) => self.rounds = number.parse().ok()?,
             Some(("spin", number)) => self.spin = number.parse().ok()?,
             Some(_) => return None,
@@ -197,10 +201,10 @@ impl Options {
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { task, lock, cpus, hz, sections, ms, rounds, spin, kick, nopvspin } = self;
+        let Self { task, lock, cpus, hz, sections, ms, warm_up_ms, rounds, spin, kick, nopvspin } = self;
         write!(
             f,
-            "task={task} cpus={cpus} hz={hz} sections={sections} ms={ms} rounds={rounds} spin={spin} kick={kick}"
+            "task={task} cpus={cpus} hz={hz} sections={sections} ms={ms} warm_up_ms={warm_up_ms} rounds={rounds} spin={spin} kick={kick}"
         )?;
         if let Some(lock) = lock {
             write!(f, " lock={lock}")?;
@@ -228,6 +232,7 @@ mod tests {
                     hz: 0,
                     sections: 1 << 40,
                     ms: 1,
+                    warm_up_ms: 2,
                     rounds: 3,
                     spin: 512,
                     kick: Kick::Ipi,

@@ -58,6 +58,9 @@ pub enum Effort {
 /// longer than a time slice.
 const SPIN: u32 = 512;
 
+/// Until each virtual CPU has been preempted once, the fair locks are fast.
+const WARM_UP_MS: u32 = 500;
+
 /// How many more kicks than halts there may be, or the other way round: those on their way when a measurement begins or
 /// ends, and kicks that came before their HLT and were merged with the next, for each CPU.
 const IN_FLIGHT_PER_CPU: u64 = 2;
@@ -237,13 +240,20 @@ fn measurements(effort: Effort) -> Vec<Step> {
     };
     let step = |cpus, on, rounds, ms, expect| {
         let rounds = rounds * more;
-        let options =
-            Options { task: Task::Throughput, cpus, hz: 100, ms, rounds, spin: SPIN, ..Options::default() };
+        let options = Options {
+            task: Task::Throughput,
+            cpus,
+            hz: 100,
+            ms,
+            warm_up_ms: WARM_UP_MS,
+            rounds,
+            spin: SPIN,
+            ..Options::default()
+        };
         let mut step = Step::new(format!("throughput, {cpus} on {on}"), Place::Kvm { on }, options);
         step.limit = Duration::from_secs(300);
         step.expect(expect)
     };
-    // Until each virtual CPU has been preempted once, the fair locks are fast: that takes a part of a second.
     vec![
         step(1, 1, 1, 500, Expect::Passes),
         step(2, 2, 3, 500, Expect::Keeps(0.8)),

@@ -76,6 +76,8 @@ struct Until {
     sections: u64,
     /// After so many milliseconds of the first CPU.
     ms: u32,
+    /// So many milliseconds before that do not count: fair locks are fast until each CPU has been preempted once.
+    warm_up_ms: u32,
 }
 
 /// How much longer than it should a load may take, in milliseconds: owners may be preempted for long.
@@ -94,27 +96,39 @@ fn run<L: ArchSpinLock<Kernel<L>> + 'static>(
     let cpus = options.cpus as usize;
     let own = until.sections.div_ceil(u64::from(options.cpus));
     let load = Load::<L>::new(form, rival);
-    let done = [const { AtomicU64::new(0) }; MAX_CPUS];
+    let [done, before] = [const { [const { AtomicU64::new(0) }; MAX_CPUS] }; 2];
     let stop = AtomicU32::new(0);
     let ns = AtomicU64::new(0);
+    let [warm_up, end] = [until.warm_up_ms, until.warm_up_ms + until.ms].map(|ms| u64::from(ms) * 1_000_000);
     let (events, ticks, (halts, kicks)) = (events(), ticks(), totals());
-    watchdog::set(u64::from(until.ms) + GRACE_MS);
+    watchdog::set(u64::from(until.warm_up_ms + until.ms) + GRACE_MS);
     scene::play(&load, cpus, &|number| {
         if number != 0 {
             apic::start_timer(options.hz);
         }
         let start = Instant::now();
+        let mut from = (warm_up == 0).then_some(0);
         let (mut count, mut violations, mut written) = (0, 0, 0);
         loop {
             if count >= own || stop.load(Ordering::Relaxed) != 0 {
                 break;
             }
-            if number == 0 && start.elapsed_ns() >= u64::from(until.ms) * 1_000_000 {
-                stop.store(1, Ordering::Relaxed);
-                break;
+            if number == 0 {
+                let now = start.elapsed_ns();
+                if from.is_none() && now >= warm_up {
+                    from = Some(now);
+                    for (before, done) in before.iter().zip(&done) {
+                        before.store(done.load(Ordering::Relaxed), Ordering::Relaxed);
+                    }
+                }
+                if now >= end {
+                    stop.store(1, Ordering::Relaxed);
+                    break;
+                }
             }
             let Section { right, wrote } = load.subject.task(count);
             count += 1;
+            done[number].store(count, Ordering::Relaxed);
             violations += u64::from(!right);
             written += u64::from(wrote);
             if rival != Rival::Nobody && count % SECTIONS_PER_INTERRUPT == 0 {
@@ -122,9 +136,8 @@ fn run<L: ArchSpinLock<Kernel<L>> + 'static>(
             }
         }
         if number == 0 {
-            ns.store(start.elapsed_ns(), Ordering::Relaxed);
+            ns.store(start.elapsed_ns() - from.unwrap_or(0), Ordering::Relaxed);
         }
-        done[number].store(count, Ordering::Relaxed);
         load.add(violations, written);
         // The first CPU's goes on for the watchdog.
         if number != 0 {
@@ -132,7 +145,8 @@ fn run<L: ArchSpinLock<Kernel<L>> + 'static>(
         }
     });
     watchdog::set(0);
-    let done = || done[..cpus].iter().map(|count| count.load(Ordering::Relaxed));
+    let counted = || before.iter().zip(&done).take(cpus);
+    let done = || counted().map(|(from, to)| to.load(Ordering::Relaxed) - from.load(Ordering::Relaxed));
     let (sections, interrupts) = (done().sum::<u64>(), load.interrupts.load(Ordering::Relaxed));
     let mut violations = load.violations.load(Ordering::Relaxed);
     // What is missing, or too much, in the end.
@@ -182,7 +196,7 @@ fn run_lock(lock: Lock, form: Form, rival: Rival, until: Until, options: &Option
 
 /// Every lock in every form; how many of them have failed.
 pub(crate) fn forms(options: &Options) -> u32 {
-    let until = Until { sections: options.sections, ms: options.ms };
+    let until = Until { sections: options.sections, ms: options.ms, warm_up_ms: 0 };
     let mut failures = 0;
     for lock in (0..options.rounds).flat_map(|_| options.locks()) {
         for form in Form::ALL {
@@ -195,7 +209,7 @@ pub(crate) fn forms(options: &Options) -> u32 {
 /// Every lock for a fixed time; how many have failed. Handlers let it alone: where each hand-over waits for a CPU, four handlers a
 /// hundred times a second would have the lock all the time, and tasks never.
 pub(crate) fn throughput(options: &Options) -> u32 {
-    let until = Until { sections: u64::MAX, ms: options.ms };
+    let until = Until { sections: u64::MAX, ms: options.ms, warm_up_ms: options.warm_up_ms };
     let run = |lock| u32::from(run_lock(lock, Form::IrqSave, Rival::Nobody, until, options) != 0);
     (0..options.rounds).flat_map(|_| options.locks()).map(run).sum()
 }
@@ -247,7 +261,7 @@ unsafe impl ArchSpinLock<Kernel<Broken>> for Broken {
 
 /// Control: the load must find out that a lock does not lock.
 pub(crate) fn broken(options: &Options) -> u32 {
-    let until = Until { sections: u64::MAX, ms: options.ms };
+    let until = Until { sections: u64::MAX, ms: options.ms, warm_up_ms: 0 };
     let mut attempts =
         (0..BROKEN_ATTEMPTS).map(|_| run::<Broken>(Form::IrqSave, Rival::Hardirqs, until, options));
     let violations = attempts.find(|&violations| violations > 0).unwrap_or(0);
