@@ -34,6 +34,9 @@ pub unsafe trait ArchSpinLock<P>: Sync {
     /// Whether it keeps other CPUs out; a uniprocessor's lock does not.
     const SMP: bool = true;
 
+    /// Whether it knows that it is held; a lock that is nothing does not.
+    const KNOWS: bool = true;
+
     /// Waits until the lock is free, and takes it.
     ///
     /// # Errors

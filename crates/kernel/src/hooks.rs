@@ -22,7 +22,7 @@ pub enum Access {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Operation {
-    /// The lock's address.
+    /// Names the lock: an address inside it, the same for all of its operations.
     pub lock: usize,
     /// Where the lock was made, which serves as its class; known with the feature `debug-checks`.
     pub made_at: Option<&'static Location<'static>>,

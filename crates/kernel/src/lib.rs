@@ -11,6 +11,7 @@ mod form;
 mod hooks;
 #[cfg(all(feature = "hosted", target_os = "linux"))]
 pub mod hosted;
+mod kind;
 mod local;
 mod lock;
 mod marker;
@@ -30,11 +31,12 @@ pub use cpu_state::CpuState;
 pub use crosslock_core::NoHooks;
 pub use form::{Bh, Form, FormKind, Irq, IrqSave, Plain};
 pub use hooks::{Access, LockHooks, Operation};
+pub use kind::Kind;
 pub use local::{
     BhGuard, IrqGuard, MigrateGuard, PreemptGuard, local_bh_disable, local_irq_save, migrate_disable,
     preempt_disable,
 };
-pub use lock::{Guard, Kind, Lock};
+pub use lock::{Guard, Lock};
 pub use may_sleep::MaySleep;
 pub use platform::Platform;
 pub use report::{OtherSite, Problem, Report, Severity};

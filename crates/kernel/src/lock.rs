@@ -11,57 +11,10 @@ use crosslock_core::primitive::{AtomicU32, Ordering};
 use crate::debug::{Checks, LockDebug};
 use crate::form::{Bh, Form, Irq, IrqSave, Plain};
 use crate::hooks::{Access, LockHooks, Operation};
+use crate::kind::{Entered, Kind, refused};
 use crate::marker::{Names, OfThisCpu};
 use crate::platform::Platform;
-use crate::report::{Problem, Report, Severity, fail};
-
-/// How a lock waits, and what it disables while it is held: [`Spinning`](crate::Spinning) or
-/// [`Sleeping`](crate::Sleeping).
-///
-/// # Safety
-/// As [`ArchSpinLock`](crate::ArchSpinLock).
-pub unsafe trait Kind<P: Platform>: Sync {
-    /// A free lock.
-    #[allow(clippy::declare_interior_mutable_const, reason = "a start value, copied wherever it is named")]
-    const INIT: Self;
-
-    /// Whether a waiter may sleep.
-    const SLEEPS: bool;
-
-    /// Disables what the form `F` disables for this kind.
-    #[track_caller]
-    fn enter<F: Form>();
-
-    /// Takes that back.
-    ///
-    /// # Safety
-    /// Takes back one `enter` of the same form, on its CPU.
-    unsafe fn exit<F: Form>();
-
-    /// Waits until the lock is free, and takes it.
-    ///
-    /// # Errors
-    /// What keeps the caller from ever having it; or a [`Problem::severity`] of `Warning`: then it has it.
-    fn acquire(&self) -> Result<(), Problem>;
-
-    /// Takes the lock if it is free.
-    fn try_acquire(&self) -> bool;
-
-    /// Gives the lock up.
-    ///
-    /// # Errors
-    /// What shows that the lock is damaged.
-    ///
-    /// # Safety
-    /// The caller owns the lock.
-    unsafe fn release(&self) -> Result<(), Problem>;
-
-    /// Whether somebody holds the lock; old news when it arrives.
-    fn is_locked(&self) -> bool;
-
-    /// Whether somebody waits for it.
-    fn is_contended(&self) -> bool;
-}
+use crate::report::{Problem, Report, fail};
 
 /// A lock of kind `K` on the platform `P`, and the data that it guards.
 ///
@@ -94,32 +47,6 @@ impl<P: Platform, K: Kind<P>, T> Lock<P, K, T> {
     /// The data, for the lock is no more.
     pub fn into_inner(self) -> T {
         self.data.into_inner()
-    }
-}
-
-/// What the form has disabled; enabled again where the lock is not had.
-pub(crate) struct Entered<P: Platform, K: Kind<P>, F: Form>(Names<(P, K, F)>);
-
-impl<P: Platform, K: Kind<P>, F: Form> Entered<P, K, F> {
-    #[inline]
-    #[track_caller]
-    pub(crate) fn new() -> Self {
-        K::enter::<F>();
-        Self(PhantomData)
-    }
-
-    /// It stays disabled.
-    #[inline]
-    pub(crate) fn keep(self) {
-        core::mem::forget(self);
-    }
-}
-
-impl<P: Platform, K: Kind<P>, F: Form> Drop for Entered<P, K, F> {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: `new` entered, on this CPU: a value of this type is not kept.
-        unsafe { K::exit::<F>() };
     }
 }
 
@@ -253,13 +180,14 @@ impl<P: Platform, K: Kind<P>, T: ?Sized> Lock<P, K, T> {
         self.kind.is_contended()
     }
 
-    /// Panics if nobody holds the lock (`assert_spin_locked`). On a uniprocessor it holds always.
+    /// Panics if nobody holds the lock (`assert_spin_locked`); with [`UpUnchecked`](crate::UpUnchecked), which does not
+    /// know, never.
     ///
     /// # Panics
     /// Says it.
     #[track_caller]
     pub fn assert_held(&self) {
-        assert!(self.is_locked(), "lock {:#x} is not held", self.address());
+        assert!(!K::KNOWS || self.is_locked(), "lock {:#x} is not held", self.address());
     }
 
     /// The data, without the lock: nobody else has a reference to it.
@@ -284,8 +212,13 @@ impl<P: Platform, K: Kind<P>, T: ?Sized> Lock<P, K, T> {
         unsafe { self.unlock_as::<F>(Location::caller()) };
     }
 
+    /// Names the lock: the address of a part that no other lock has. The lock underneath may be nothing, and so may be
+    /// the checks.
     fn address(&self) -> usize {
-        core::ptr::from_ref(&self.kind).addr()
+        match size_of::<LockDebug>() {
+            0 => core::ptr::from_ref(&self.kind).addr(),
+            _ => core::ptr::from_ref(&self.debug).addr(),
+        }
     }
 
     #[inline]
@@ -316,7 +249,7 @@ impl<P: Platform, K: Kind<P>, T: ?Sized> Lock<P, K, T> {
                 P::Hooks::contended(&operation);
             }
             if let Err(problem) = self.kind.acquire() {
-                refused::<P>(problem, operation);
+                refused::<P>(problem, operation, &self.debug);
             }
         }
         if P::Hooks::ENABLED {
@@ -358,27 +291,12 @@ impl<P: Platform, K: Kind<P>, T: ?Sized> Lock<P, K, T> {
         // SAFETY: the caller's.
         let released = unsafe { self.kind.release() };
         if let Err(problem) = released {
-            refused::<P>(problem, operation);
+            refused::<P>(problem, operation, &self.debug);
         }
         self.debug.unlocked::<P>(&operation);
         // SAFETY: the caller's.
         unsafe { K::exit::<F>() };
     }
-}
-
-/// Reports; panics unless the lock is the caller's all the same. Takes the operation by value: where it is not used
-/// otherwise, it is not made before this.
-#[cold]
-#[inline(never)]
-pub(crate) fn refused<P: Platform>(problem: Problem, operation: Operation) {
-    if P::Hooks::ENABLED && problem.severity() == Severity::Fatal {
-        P::Hooks::abandoned(&operation);
-    }
-    fail::<P>(&Report {
-        lock: Some(operation.lock),
-        made_at: operation.made_at,
-        ..Report::of(problem, operation.at)
-    });
 }
 
 impl<P: Platform, K: Kind<P>, T: Default> Default for Lock<P, K, T> {

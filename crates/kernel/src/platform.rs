@@ -5,7 +5,7 @@ use crosslock_core::{ConstContext, PvOps};
 use crate::arch::ArchSpinLock;
 use crate::cpu_state::CpuState;
 use crate::hooks::LockHooks;
-use crate::lock::Kind;
+use crate::kind::Kind;
 use crate::preempt_count::Count;
 use crate::report::{Report, Severity};
 

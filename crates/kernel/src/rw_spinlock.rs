@@ -10,7 +10,7 @@ use crate::arch::{ArchSpinLock, Failure};
 use crate::debug::{Checks, LockDebug};
 use crate::form::{Bh, Form, Irq, IrqSave, Plain};
 use crate::hooks::{Access, LockHooks, Operation};
-use crate::lock::{Entered, refused};
+use crate::kind::{Entered, refused};
 use crate::marker::{Names, OfThisCpu};
 use crate::platform::Platform;
 use crate::qrwlock::{Queue, Refusal, RwLockWord};
@@ -271,7 +271,7 @@ impl<P: Platform, T: ?Sized> RwSpinLock<P, T> {
                 P::Hooks::contended(&operation);
             }
             if let Err(problem) = M::acquire(self) {
-                refused::<P>(problem, operation);
+                refused::<P>(problem, operation, &self.debug);
             }
         }
         if P::Hooks::ENABLED {

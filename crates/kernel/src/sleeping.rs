@@ -14,8 +14,8 @@
 use core::marker::PhantomData;
 
 use crate::form::{Form, FormKind};
+use crate::kind::Kind;
 use crate::local;
-use crate::lock::Kind;
 use crate::platform::Platform;
 use crate::preempt_count::SOFTIRQ_DISABLE_OFFSET;
 use crate::report::Problem;

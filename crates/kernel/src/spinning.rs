@@ -2,7 +2,8 @@
 
 use crate::arch::{ArchSpinLock, Failure};
 use crate::form::Form;
-use crate::lock::{Guard, Kind, Lock};
+use crate::kind::Kind;
+use crate::lock::{Guard, Lock};
 use crate::platform::Platform;
 use crate::report::Problem;
 
@@ -23,6 +24,7 @@ unsafe impl<P: Platform> Kind<P> for Spinning<P> {
     #[allow(clippy::declare_interior_mutable_const, reason = "a start value")]
     const INIT: Self = Self(P::Arch::INIT);
     const SLEEPS: bool = false;
+    const KNOWS: bool = P::Arch::KNOWS;
 
     #[inline]
     #[track_caller]

@@ -80,6 +80,7 @@ unsafe impl<P: Context> ArchSpinLock<P> for UpUnchecked {
     const INIT: Self = Self(());
     const NAME: &'static str = "up-unchecked";
     const SMP: bool = false;
+    const KNOWS: bool = false;
 
     #[inline]
     fn acquire(&self, _cx: &P) -> Result<(), Failure> {

@@ -271,6 +271,30 @@ fn memory_that_is_no_lock() {
     assert_eq!((report.problem, report.made_at), (Problem::BadMagic { found: 0 }, None));
 }
 
+/// More than are noted, given up in every order of a simple kind: afterwards nothing is left over.
+#[test]
+fn many_locks_at_a_time() {
+    let _cpu = Cpu::claim().unwrap();
+    REPORTS.take();
+    let locks: Vec<_> = (0..80).map(|_| Lock::new(0)).collect();
+    for held in [1, 2, 31, 32, 33, 34, 40, 80] {
+        for step in [1, 3, 7, 29] {
+            let mut guards: Vec<_> = locks[..held].iter().map(|lock| lock.lock()).collect();
+            let mut next = 0;
+            while !guards.is_empty() {
+                next = (next + step) % guards.len();
+                drop(guards.remove(next));
+            }
+            // Each can be had again, without being taken for one that is held.
+            locks[..held].iter().for_each(|lock| drop(lock.lock()));
+            let outer = locks[0].lock();
+            assert_eq!(report_of(|| drop(locks[0].lock())).problem, Problem::Recursion);
+            drop(outer);
+        }
+    }
+    assert!(REPORTS.take().is_empty());
+}
+
 #[test]
 fn a_forgotten_guard_of_each_form_can_be_given_up() {
     let _cpu = Cpu::claim().unwrap();

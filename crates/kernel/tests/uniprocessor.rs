@@ -92,6 +92,7 @@ fn every_attempt_succeeds_and_is_accounted_for() {
             *lock.try_lock_irqsave().unwrap() += 1;
             *lock.try_lock_bh().unwrap() += 1;
             let guard = lock.lock_irqsave();
+            lock.assert_held();
             assert_eq!((P::<A>::preempt_count().preempt(), P::<A>::irqs_disabled()), (1, true));
             drop(guard);
             assert_eq!(count(), (0, false));

@@ -133,7 +133,8 @@ impl Checks for LockDebug {
             } else if owner != caller {
                 self.fail::<P>(Problem::NotOwner { owner, caller }, operation, self.owner_site());
             } else if cpu != on && !operation.sleeps {
-                let problem = Problem::OtherCpu { owner: cpu - 1, caller: on - 1 };
+                // Not noted any more, if another has the lock, too, and gives it up just now.
+                let problem = Problem::OtherCpu { owner: cpu.saturating_sub(1), caller: on - 1 };
                 self.fail::<P>(problem, operation, self.owner_site());
             }
             let ns = P::CONTEXT.clock_ns().saturating_sub(self.since_ns.load(Ordering::Relaxed));
@@ -239,17 +240,17 @@ impl HeldLocks {
     fn remove(&self, operation: &Operation) {
         signal_fence();
         let mut depth = self.depth.load(Ordering::Relaxed) as usize;
-        if depth > MAX_HELD {
-            // One of those that are not noted, or as good as one.
-            self.store_depth(depth - 1);
-            return;
+        match self.find(operation.lock) {
+            Some(held) => held.lock.store(GONE, Ordering::Relaxed),
+            // One of those that are not noted.
+            None if depth > MAX_HELD => {
+                depth -= 1;
+                self.store_depth(depth);
+            }
+            None => return,
         }
-        let Some(held) = self.find(operation.lock) else {
-            return;
-        };
-        held.lock.store(GONE, Ordering::Relaxed);
         signal_fence();
-        while let Some(top) = depth.checked_sub(1).map(|top| &self.held[top]) {
+        while let Some(top) = depth.checked_sub(1).and_then(|top| self.held.get(top)) {
             if top.lock.load(Ordering::Relaxed) != GONE {
                 break;
             }

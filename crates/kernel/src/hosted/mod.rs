@@ -49,7 +49,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::arch::{ArchSpinLock, ExcludesItself};
 use crate::cpu_state::CpuState;
 use crate::hooks::LockHooks;
-use crate::lock::Kind;
+use crate::kind::Kind;
 use crate::platform::Platform;
 use crate::report::{Report, Severity};
 use crate::sleeping::Sleeping;
