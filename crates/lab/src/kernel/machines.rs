@@ -130,7 +130,14 @@ impl Machines {
                 .program(KERNEL, &self.kernel)
                 .program(CHECKED_KERNEL, &self.checked)
         };
-        let mut attempts = (1..L1_ATTEMPTS).map(|_| Guest::boot(config()));
-        attempts.find_map(Result::ok).map_or_else(|| Guest::boot(config()), Ok)
+        for attempt in 1..L1_ATTEMPTS {
+            match Guest::boot(config()) {
+                Err(error @ (Error::TimedOut { .. } | Error::Gone { .. })) => {
+                    eprintln!("attempt {attempt} of {L1_ATTEMPTS} to boot the machine with KVM: {error}");
+                }
+                done => return done,
+            }
+        }
+        Guest::boot(config())
     }
 }
