@@ -3,6 +3,8 @@
 #[cfg(feature = "host")]
 mod actor;
 #[cfg(feature = "host")]
+pub mod kernel;
+#[cfg(feature = "host")]
 mod outcome;
 mod said;
 #[cfg(feature = "host")]

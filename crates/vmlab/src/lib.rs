@@ -16,6 +16,7 @@
 //! | [`setup`] | makes the machine ready once: packages, kernels, a compiler for aarch64 |
 //! | [`Kernel`], [`toolchain`] | what guests boot, and programs built for them |
 //! | [`Config`], [`Guest`], [`Program`] | a guest to be, a running guest, a program in it |
+//! | [`BareMetal`] | a guest that is a kernel of our own, without an operating system |
 //! | [`Qmp`] | QEMU's monitor |
 //! | [`wire`] | what host and guest say to each other; all that a guest's side knows of this crate |
 
@@ -52,7 +53,7 @@ pub use cache::Cache;
 #[cfg(feature = "host")]
 pub use error::{Error, Evidence, Result};
 #[cfg(feature = "host")]
-pub use guest::{Config, Guest, Invocation, Output, Program, Running};
+pub use guest::{BareMetal, Config, Ended, Guest, Invocation, Output, Program, Running};
 #[cfg(feature = "host")]
 pub use kernel::{Kernel, Module};
 #[cfg(feature = "host")]

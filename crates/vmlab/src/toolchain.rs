@@ -21,6 +21,7 @@ pub struct Artifact {
     default_features: bool,
     features: Vec<String>,
     stripped: bool,
+    bare_metal: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +34,15 @@ enum Kind {
 impl Artifact {
     fn new(package: impl Into<String>, kind: Kind, name: impl Into<String>) -> Self {
         let (package, name) = (package.into(), name.into());
-        Self { package, kind, name, default_features: true, features: Vec::new(), stripped: false }
+        Self {
+            package,
+            kind,
+            name,
+            default_features: true,
+            features: Vec::new(),
+            stripped: false,
+            bare_metal: false,
+        }
     }
 
     /// A binary of a package.
@@ -75,6 +84,13 @@ impl Artifact {
         self
     }
 
+    /// A kernel: nothing below it, nothing linked to it, loaded where it is linked to.
+    #[must_use]
+    pub fn bare_metal(mut self) -> Self {
+        self.bare_metal = true;
+        self
+    }
+
     /// Builds it for `arch`, optimised, and gives its file. Asked again, this process does not look again.
     ///
     /// # Errors
@@ -93,7 +109,8 @@ impl Artifact {
     }
 
     fn build_anew(&self, cache: &Cache, arch: Arch) -> Result<PathBuf> {
-        let mut command = cargo(cache, arch)?;
+        let mut command =
+            if self.bare_metal { kernel_cargo(cache, arch, &self.features)? } else { cargo(cache, arch)? };
         match self.kind {
             Kind::Bin => command.args(["build", "--bin", &self.name]),
             Kind::Example => command.args(["build", "--example", &self.name]),
@@ -138,21 +155,36 @@ fn executable(messages: &str, name: &str) -> Option<PathBuf> {
 /// With the C library inside: guests have none.
 const STATIC: &str = "-C target-feature=+crt-static";
 
+/// At fixed addresses; interrupts leave no room below the stack pointer; a panic is the end.
+const KERNEL: &str = "-C relocation-model=static -C no-redzone=y -C panic=abort -C force-frame-pointers=yes";
+
 /// A cargo that builds static programs for `arch` from this workspace, and runs them and their tests here, if
 /// need be by emulation. Subcommand and arguments are yours to add.
 ///
 /// # Errors
 /// The compiler for `arch` is missing, or there is no workspace.
 pub fn cargo(cache: &Cache, arch: Arch) -> Result<Command> {
+    cargo_with(cache, arch, arch.name(), STATIC)
+}
+
+/// The same for kernels. One with other features is another file, because both may be wanted at once.
+fn kernel_cargo(cache: &Cache, arch: Arch, features: &[String]) -> Result<Command> {
+    let directory: Vec<&str> =
+        [arch.name(), "kernel"].into_iter().chain(features.iter().map(String::as_str)).collect();
+    cargo_with(cache, arch, &directory.join("-"), KERNEL)
+}
+
+/// With flags for the compiler, and so in a target directory of their own.
+fn cargo_with(cache: &Cache, arch: Arch, directory: &str, flags: &str) -> Result<Command> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = bare_cargo(workspace);
     let setting =
         |what: &str| format!("CARGO_TARGET_{}_{what}", arch.target().to_uppercase().replace('-', "_"));
     command
         .env("CARGO_BUILD_TARGET", arch.target())
-        .env("CARGO_TARGET_DIR", target_directory(workspace)?.join("vmlab").join(arch.name()))
-        .env(setting("RUSTFLAGS"), STATIC)
-        .env(setting("RUSTDOCFLAGS"), STATIC);
+        .env("CARGO_TARGET_DIR", target_directory(workspace)?.join("vmlab").join(directory))
+        .env(setting("RUSTFLAGS"), flags)
+        .env(setting("RUSTDOCFLAGS"), flags);
     if Arch::HOST != Some(arch) {
         command
             .env(setting("LINKER"), format!("{}-linux-gnu-gcc", arch.name()))

@@ -1,5 +1,6 @@
 //! Guests.
 
+mod bare;
 mod command_line;
 mod config;
 mod link;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+pub use self::bare::{BareMetal, Ended};
 pub use self::config::Config;
 use self::link::{InVain, Link, State};
 use self::logs::Logs;

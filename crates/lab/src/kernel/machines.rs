@@ -1,0 +1,143 @@
+//! Where the kernel runs.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use vmlab::toolchain::Artifact;
+use vmlab::{Accel, Arch, BareMetal, Cache, Config, Cpu, Error, Exit, Guest};
+
+use super::outcome::Outcome;
+use super::plan::Step;
+
+/// What runs the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// QEMU's emulation: virtual CPUs are threads of this machine.
+    Tcg,
+    /// KVM in an emulated machine of two CPUs; the virtual CPUs have `on` of them to run on.
+    Kvm {
+        /// One or two.
+        on: u8,
+    },
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcg => f.write_str("tcg"),
+            Self::Kvm { on } => write!(f, "kvm on {on}"),
+        }
+    }
+}
+
+/// A processor with SVM and nested paging, which QEMU emulates.
+const L1_MODEL: &str = "EPYC,+svm,+npt";
+const L1_CPUS: u32 = 2;
+const L1_MEMORY_MIB: u32 = 1024;
+
+/// It hangs now and then.
+const L1_ATTEMPTS: usize = 4;
+const L1_BOOT_LIMIT: Duration = Duration::from_secs(60);
+
+const VMM: &str = "/bin/crosslock-vmm";
+const KERNEL: &str = "/boot/kernel";
+const CHECKED_KERNEL: &str = "/boot/kernel-checked";
+
+/// The kernels, and the machine with KVM, booted when it is first needed.
+#[derive(Debug)]
+pub struct Machines {
+    kernel: PathBuf,
+    checked: PathBuf,
+    vmm: PathBuf,
+    l1: Mutex<Option<Guest>>,
+}
+
+impl Machines {
+    /// Builds what runs on them.
+    ///
+    /// # Errors
+    /// It does not compile.
+    pub fn new() -> Result<Self, Error> {
+        let cache = Cache::new()?;
+        let kernel = || Artifact::bin("crosslock-baremetal", "baremetal").bare_metal();
+        Ok(Self {
+            kernel: kernel().feature("kernel").build(&cache, Arch::X86_64)?,
+            checked: kernel().feature("debug-checks").build(&cache, Arch::X86_64)?,
+            vmm: Artifact::bin("crosslock-vmm", "crosslock-vmm").stripped().build(&cache, Arch::X86_64)?,
+            l1: Mutex::new(None),
+        })
+    }
+
+    /// Runs the kernel as `step` says.
+    ///
+    /// # Errors
+    /// The machine cannot be had, or the kernel does not end in time.
+    pub fn run(&self, step: &Step) -> Result<Outcome, Error> {
+        match step.place {
+            Place::Tcg => {
+                let kernel = if step.checked { &self.checked } else { &self.kernel };
+                let machine = BareMetal::new(kernel).cpus(step.options.cpus).append(step.options.to_string());
+                let ended = machine.limit(step.limit).run()?;
+                Ok(Outcome::new(step, ended.status, ended.serial, ended.took))
+            }
+            Place::Kvm { on } => self.run_nested(step, on),
+        }
+    }
+
+    fn run_nested(&self, step: &Step, on: u8) -> Result<Outcome, Error> {
+        let mut l1 = self.l1.lock().unwrap_or_else(PoisonError::into_inner);
+        let guest = match &mut *l1 {
+            Some(guest) => guest,
+            none => none.insert(self.boot_l1()?),
+        };
+        let mut argv: Vec<String> = [VMM, "--cpus", &step.options.cpus.to_string()].map(Into::into).into();
+        argv.extend(["--on".into(), on.to_string(), "--limit".into(), step.limit.as_secs().to_string()]);
+        argv.extend(step.hide_unhalt.then(|| "--hide-unhalt".into()));
+        argv.extend(step.realtime.then(|| "--realtime".into()));
+        argv.push(if step.checked { CHECKED_KERNEL } else { KERNEL }.into());
+        argv.extend(step.options.to_string().split(' ').map(Into::into));
+        let start = Instant::now();
+        // The monitor has a limit of its own, and says so.
+        let ran = guest.program(argv).limit(step.limit + Duration::from_secs(20)).run();
+        let took = start.elapsed();
+        if ran.is_err() {
+            // Whatever it was, the next step has a machine of its own.
+            *l1 = None;
+        }
+        let output = ran?;
+        let status = match output.exit {
+            Exit::Code(code) => Some(code),
+            Exit::Signal(_) => None,
+        };
+        let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+        said += &String::from_utf8_lossy(&output.stderr);
+        Ok(Outcome::new(step, status, said, took))
+    }
+
+    fn boot_l1(&self) -> Result<Guest, Error> {
+        let config = || {
+            Config::new(Cpu::X86_64)
+                .name("l1")
+                .accel(Accel::Tcg)
+                .cpu_model(L1_MODEL)
+                .cpus(L1_CPUS)
+                .memory_mib(L1_MEMORY_MIB)
+                .modules(["kvm_amd"])
+                .boot_limit(L1_BOOT_LIMIT)
+                .program(VMM, &self.vmm)
+                .program(KERNEL, &self.kernel)
+                .program(CHECKED_KERNEL, &self.checked)
+        };
+        for attempt in 1..L1_ATTEMPTS {
+            match Guest::boot(config()) {
+                Err(error @ (Error::TimedOut { .. } | Error::Gone { .. })) => {
+                    eprintln!("attempt {attempt} of {L1_ATTEMPTS} to boot the machine with KVM: {error}");
+                }
+                done => return done,
+            }
+        }
+        Guest::boot(config())
+    }
+}

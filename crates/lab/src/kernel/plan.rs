@@ -1,0 +1,263 @@
+//! What is run.
+
+use std::time::Duration;
+
+use crosslock_baremetal::options::{Kick, Lock, Options, Task};
+
+use super::machines::Place;
+use super::outcome::Outcome;
+
+/// One boot of the kernel.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// What it is for.
+    pub name: String,
+    /// Where.
+    pub place: Place,
+    /// The kernel's command line.
+    pub options: Options,
+    /// The hypervisor does not offer to wake halted CPUs.
+    pub hide_unhalt: bool,
+    /// The hypervisor says that CPUs are dedicated.
+    pub realtime: bool,
+    /// With the locks' own checks.
+    pub checked: bool,
+    /// How long it may take.
+    pub limit: Duration,
+    /// What must come of it, besides that the kernel finds no failure.
+    pub expect: Expect,
+}
+
+/// What must come of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Expect {
+    /// No more than that the kernel finds no failure.
+    Passes,
+    /// A control: the kernel fails.
+    Fails,
+    /// So many sections of tasks under each lock in each form, unless the time is up before; with interrupts in between.
+    Sections(u64),
+    /// The kernel chooses this algorithm, for a reason with these words, and uses it.
+    Chooses(Lock, &'static str),
+    /// The paravirtual lock does so many times what native and ticket do, and kicks and halts go together.
+    Pays(f64),
+    /// The paravirtual lock does not less than this part of what the native one does.
+    Keeps(f64),
+}
+
+/// How much is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// A few minutes.
+    Small,
+    /// A million sections of each lock in each form.
+    Full,
+}
+
+/// Turns of the spin loop before a waiter halts. Under an emulated KVM a turn takes some 200 ns, so that the usual 32768 are
+/// longer than a time slice.
+const SPIN: u32 = 512;
+
+/// Until each virtual CPU has been preempted once, the fair locks are fast.
+const WARM_UP_MS: u32 = 500;
+
+/// How many more kicks than halts there may be, or the other way round: those on their way when a measurement begins or
+/// ends, and kicks that came before their HLT and were merged with the next, for each CPU.
+const IN_FLIGHT_PER_CPU: u64 = 2;
+
+const NATIVE: &str = Lock::Queued.name();
+const PARAVIRTUAL: &str = Lock::Paravirtual.name();
+const TICKET: &str = Lock::Ticket.name();
+
+impl Expect {
+    /// Why `outcome` is not what is expected.
+    pub(super) fn problems(self, outcome: &Outcome) -> Vec<String> {
+        let mut problems = Vec::new();
+        match self {
+            Self::Passes | Self::Fails => {}
+            Self::Sections(least) => {
+                for run in &outcome.runs {
+                    if run.sections < least {
+                        problems.push(format!("{} {}: only {} sections", run.lock, run.form, run.sections));
+                    }
+                    if run.ticks == 0 && run.ns > 100_000_000 {
+                        problems.push(format!("{} {}: no timer interrupts", run.lock, run.form));
+                    }
+                }
+                if outcome.runs.is_empty() {
+                    problems.push("no lock was used".into());
+                }
+            }
+            Self::Chooses(lock, words) => {
+                let name = lock.name();
+                let chosen = outcome.boot.as_ref().map(|boot| (boot.chosen.as_str(), boot.reason.as_str()));
+                if !chosen.is_some_and(|(chosen, reason)| chosen == name && reason.contains(words)) {
+                    problems.push(format!("the kernel chose {chosen:?}, not {name} because of {words:?}"));
+                }
+                if outcome.runs.is_empty() || outcome.runs.iter().any(|run| run.lock != name) {
+                    problems.push(format!("the kernel did not use {name}"));
+                }
+            }
+            Self::Pays(factor) => {
+                for other in [NATIVE, TICKET] {
+                    problems.extend(compare(outcome, PARAVIRTUAL, other, factor));
+                }
+                for run in outcome.runs_of(PARAVIRTUAL) {
+                    if run.halts == 0
+                        || run.halts.abs_diff(run.kicks) > IN_FLIGHT_PER_CPU * u64::from(run.cpus)
+                    {
+                        problems.push(format!("{} halts, {} kicks", run.halts, run.kicks));
+                    }
+                }
+                if outcome.runs_of(PARAVIRTUAL).all(|run| run.halts == 0) {
+                    problems.push(format!("no waiter for {PARAVIRTUAL} has halted"));
+                }
+            }
+            Self::Keeps(part) => problems.extend(compare(outcome, PARAVIRTUAL, NATIVE, part)),
+        }
+        problems
+    }
+}
+
+/// Complains where `one` does not do `factor` times what `other` does.
+fn compare(outcome: &Outcome, one: &str, other: &str, factor: f64) -> Option<String> {
+    match (outcome.rate(one), outcome.rate(other)) {
+        (Some(fast), Some(slow)) if fast >= factor * slow => None,
+        (Some(fast), Some(slow)) => Some(format!(
+            "{one} does {fast:.0}/s, {other} {slow:.0}/s: {:.2} times, not {factor}",
+            fast / slow
+        )),
+        _ => Some(format!("{one} and {other} were not measured")),
+    }
+}
+
+impl Step {
+    fn new(name: impl Into<String>, place: Place, options: Options) -> Self {
+        Self {
+            name: name.into(),
+            place,
+            options,
+            hide_unhalt: false,
+            realtime: false,
+            checked: false,
+            limit: Duration::from_secs(120),
+            expect: Expect::Passes,
+        }
+    }
+
+    fn expect(mut self, expect: Expect) -> Self {
+        self.expect = expect;
+        self
+    }
+
+    fn checked(mut self) -> Self {
+        self.checked = true;
+        self
+    }
+}
+
+/// All steps.
+#[must_use]
+pub fn plan(effort: Effort) -> Vec<Step> {
+    let sections = match effort {
+        Effort::Small => 20_000,
+        Effort::Full => 1_000_000,
+    };
+    let mut steps = Vec::new();
+    for (place, hz) in [(Place::Tcg, 1000), (Place::Kvm { on: 2 }, 100)] {
+        let options =
+            |task, cpus| Options { task, cpus, hz, spin: SPIN, kick: Kick::Ipi, ..Options::default() };
+        for cpus in [1, 2, 4] {
+            let ms = match (effort, cpus) {
+                (Effort::Small, _) => 300,
+                (Effort::Full, 1) => 30_000,
+                (Effort::Full, _) => 12_000 / cpus,
+            };
+            let mut options = Options { sections, ms, ..options(Task::Load, cpus) };
+            if place != Place::Tcg && cpus > 2 {
+                // More handlers than that, and they would have the fair locks all the time.
+                options.hz = 10;
+            }
+            let mut step = Step::new(format!("load, {cpus} CPUs"), place, options);
+            step.limit = Duration::from_secs(580);
+            // With more waiters than CPUs the fair locks do not get so far in the time: that is what this is about.
+            let least = if cpus == 1 { sections } else { 1 };
+            steps.push(step.expect(Expect::Sections(least)));
+        }
+        let nesting =
+            Options { rounds: if place == Place::Tcg { 20 } else { 5 }, ..options(Task::Nesting, 4) };
+        steps.push(Step::new("waits nested past the nodes", place, nesting));
+        steps.push(Step::new("a kick", place, options(Task::Kick, 2)));
+        steps.push(Step::new("control: a lost kick", place, options(Task::LostKick, 2)));
+        let broken = Options { ms: 200, ..options(Task::Broken, 2) };
+        steps.push(Step::new("control: a lock that does not lock", place, broken));
+        steps.push(
+            Step::new("control: guards in the wrong order", place, options(Task::WrongOrder, 1)).checked(),
+        );
+        steps
+            .push(Step::new("control: a deadlock in a handler", place, options(Task::Deadlock, 1)).checked());
+        let unchecked = Step::new("control: the same order, unchecked", place, options(Task::WrongOrder, 1));
+        steps.push(unchecked.expect(Expect::Fails));
+    }
+    steps.extend(choices());
+    steps.extend(measurements(effort));
+    steps
+}
+
+/// Every rule by which the kernel chooses.
+fn choices() -> Vec<Step> {
+    let kvm = Place::Kvm { on: 2 };
+    let options = Options {
+        lock: Some(Lock::Chosen),
+        cpus: 2,
+        hz: 100,
+        sections: 2000,
+        ms: 200,
+        spin: SPIN,
+        ..Options::default()
+    };
+    let step = |name: &str, options, lock, words| {
+        Step::new(format!("choice: {name}"), kvm, options).expect(Expect::Chooses(lock, words))
+    };
+    let mut hidden = step("PV_UNHALT hidden", options, Lock::Tas, "cannot be woken");
+    hidden.hide_unhalt = true;
+    let mut realtime = step("real-time hint", options, Lock::Queued, "real-time");
+    realtime.realtime = true;
+    vec![
+        step("KVM", options, Lock::Paravirtual, "can be woken"),
+        step("nopvspin", Options { nopvspin: true, ..options }, Lock::Queued, "nopvspin"),
+        step("one CPU", Options { cpus: 1, ..options }, Lock::Queued, "single"),
+        hidden,
+        realtime,
+    ]
+}
+
+/// What it costs each lock that virtual CPUs are preempted.
+fn measurements(effort: Effort) -> Vec<Step> {
+    let more: u32 = match effort {
+        Effort::Small => 1,
+        Effort::Full => 5,
+    };
+    let step = |cpus, on, rounds, ms, expect| {
+        let rounds = rounds * more;
+        let options = Options {
+            task: Task::Throughput,
+            cpus,
+            hz: 100,
+            ms,
+            warm_up_ms: WARM_UP_MS,
+            rounds,
+            spin: SPIN,
+            ..Options::default()
+        };
+        let mut step = Step::new(format!("throughput, {cpus} on {on}"), Place::Kvm { on }, options);
+        step.limit = Duration::from_secs(300);
+        step.expect(expect)
+    };
+    vec![
+        step(1, 1, 1, 500, Expect::Passes),
+        step(2, 2, 3, 500, Expect::Keeps(0.8)),
+        step(4, 2, 1, 2000, Expect::Pays(20.0)),
+        step(4, 1, 1, 2000, Expect::Passes),
+    ]
+}
