@@ -109,13 +109,15 @@ impl Actor {
         }
     }
 
-    /// Its account of a ping-pong: rounds, those out of order, the median round in microseconds.
+    /// Its account of a ping-pong: messages out of order or missing, the median round in microseconds, and of how many.
     ///
     /// # Errors
     /// As [`Actor::hear_within`]; it says something else.
-    pub fn played(&mut self, limit: Duration) -> anyhow::Result<(u64, u64, f64)> {
+    pub fn played(&mut self, wanted: u64, limit: Duration) -> anyhow::Result<(u64, f64, u64)> {
         match self.hear_within(limit)? {
-            Said::Played { rounds, out_of_order, median_us } => Ok((rounds, out_of_order, median_us)),
+            Said::Played { rounds, out_of_order, median_us, measured } => {
+                Ok((out_of_order + wanted.abs_diff(rounds), median_us, measured))
+            }
             other => bail!("{} said {other:?}", self.label),
         }
     }

@@ -20,8 +20,11 @@ pub enum Said {
         rounds: u64,
         /// Those that were not the next.
         out_of_order: u64,
-        /// From one message to the next, in microseconds: the median.
+        /// From one message to the next, in microseconds: the median. Where messages were held at first, of those for which two have
+        /// slept.
         median_us: f64,
+        /// How many those are.
+        measured: u64,
     },
     /// Has the lock, and keeps it.
     Holds,

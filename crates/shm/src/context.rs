@@ -7,7 +7,7 @@ use crosslock_core::{Context, CpuId, Event, HashEntry, LockKey, PerCpu, PvOps};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::alive::SHARED;
-use crate::futex::{MAX_SLEEP, SPIN_TURNS, timespec, wait_until, wake};
+use crate::futex::{MAX_SLEEP, spin_turns, timespec, wait_until, wake};
 use crate::segment::SegmentContext;
 
 // SAFETY: a slot is leased to one thread until it ends; the table is one for all who map the segment. A hostile
@@ -51,7 +51,7 @@ impl PvOps for SegmentContext {
     }
 
     fn spin_threshold(&self) -> u32 {
-        SPIN_TURNS
+        spin_turns()
     }
 
     fn pv_hash(&self) -> &[HashEntry] {

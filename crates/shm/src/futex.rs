@@ -16,8 +16,9 @@
 //! [`PerCpu::kicks`]: crosslock_core::PerCpu::kicks
 
 use core::time::Duration;
+use std::time::Instant;
 
-use crosslock_core::primitive::{AtomicU32, Ordering};
+use crosslock_core::primitive::{AtomicU32, Ordering, spin_hint};
 use rustix::io::Errno;
 use rustix::thread::futex;
 
@@ -29,10 +30,39 @@ pub(crate) fn timespec(duration: Duration) -> futex::Timespec {
     futex::Timespec { tv_sec: duration.as_secs().cast_signed(), tv_nsec: duration.subsec_nanos().into() }
 }
 
-/// Turns of a spin loop before a thread sleeps: about as long as sleeping and waking take. Who spins longer takes
-/// the lock from the one who could use it, or the CPU from its owner. (The kernel's 2^15 are for virtual
+/// How long a thread spins before it sleeps, at most, in nanoseconds and in turns: about as long as sleeping and waking take. Who spins
+/// longer takes the lock from the one who could use it, or the CPU from its owner. (The kernel's 2^15 turns are for virtual
 /// CPUs, whose wake-up goes through a hypervisor.) Figures: docs/measurements.md.
-pub(crate) const SPIN_TURNS: u32 = 1 << 9;
+const SPIN_NS: u128 = 10_000;
+const SPIN_TURNS: u32 = 1 << 9;
+
+/// Turns of a spin loop before a thread sleeps: as many as fit into the time. How long one takes is measured once, for it differs by
+/// a factor of ten between processors, and of a hundred where they are emulated.
+pub(crate) fn spin_turns() -> u32 {
+    const UNKNOWN: u32 = 0;
+    static TURNS: AtomicU32 = AtomicU32::new(UNKNOWN);
+    match TURNS.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let turns = measure_turns();
+            TURNS.store(turns, Ordering::Relaxed);
+            turns
+        }
+        turns => turns,
+    }
+}
+
+#[cold]
+fn measure_turns() -> u32 {
+    const SAMPLE: u32 = 32;
+    let sample = || {
+        let start = Instant::now();
+        (0..SAMPLE).for_each(|_| spin_hint());
+        start.elapsed().as_nanos()
+    };
+    // Whoever is preempted meanwhile takes longer.
+    let least = (0..4).map(|_| sample()).min().unwrap_or(0).max(1);
+    u32::try_from(SPIN_NS * u128::from(SAMPLE) / least).unwrap_or(SPIN_TURNS).clamp(SAMPLE, SPIN_TURNS)
+}
 
 /// Sleeps while `word & mask == value`, until a kick, [`MAX_SLEEP`], or a signal.
 pub(crate) fn wait(kicks: &AtomicU32, flags: futex::Flags, word: &AtomicU32, mask: u32, value: u32) {
@@ -71,8 +101,6 @@ pub(crate) fn wake(kicks: &AtomicU32, flags: futex::Flags) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     const PRIVATE: futex::Flags = futex::Flags::PRIVATE;

@@ -16,7 +16,7 @@ use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering};
 use crosslock_core::{Api, ConstContext, Context, CpuId, HashEntry, LockKey, NoHooks, PerCpu, PvOps};
 use rustix::thread::futex;
 
-use crate::futex::{SPIN_TURNS, kick, wait};
+use crate::futex::{kick, spin_turns, wait};
 
 /// Threads that can have a place in a queue at once. One more than that waits without.
 const THREADS: usize = 1024;
@@ -97,7 +97,7 @@ impl PvOps for ThreadContext {
     }
 
     fn spin_threshold(&self) -> u32 {
-        SPIN_TURNS
+        spin_turns()
     }
 
     fn pv_hash(&self) -> &[HashEntry] {

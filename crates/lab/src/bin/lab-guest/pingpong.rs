@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use crosslock::crosslock_core::primitive::{Ordering, spin_hint};
-use crosslock::crosslock_core::{RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
+use crosslock::crosslock_core::{Event, RawLock, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
 use crosslock::{Segment, SegmentContext, SpinMutex};
 use crosslock_lab::Said;
 
@@ -54,6 +54,9 @@ fn play<L: RawLock<SegmentContext>>(segment: &Segment, args: &Args) -> anyhow::R
     let (mine, others) = if args.read { (&full, &empty) } else { (&empty, &full) };
     let message = &empty.contents().words()[0];
     let hold = Duration::from_micros(args.hold_us);
+    let is_asleep = args.hold_us > 0;
+    let sleeps = || if is_asleep { segment.counters()[Event::PvWaitHead.index()] } else { 0 };
+    let mut slept_before = sleeps();
     let (mut out_of_order, mut last, mut trips) = (0, Instant::now(), Vec::new());
     for round in 1..=args.rounds {
         mine.raw().acquire(cx)?;
@@ -63,8 +66,11 @@ fn play<L: RawLock<SegmentContext>>(segment: &Segment, args: &Args) -> anyhow::R
             message.store(round, Ordering::Relaxed);
         }
         let now = Instant::now();
-        trips.push(now - last);
-        last = now;
+        let slept = sleeps();
+        if !is_asleep || slept >= slept_before + 2 {
+            trips.push(now - last);
+        }
+        (last, slept_before) = (now, slept);
         while round <= HELD && now.elapsed() < hold {
             spin_hint();
         }
@@ -72,6 +78,7 @@ fn play<L: RawLock<SegmentContext>>(segment: &Segment, args: &Args) -> anyhow::R
         unsafe { others.raw().release(cx) }?;
     }
     trips.sort_unstable();
+    let measured = trips.len() as u64;
     let median_us = trips.get(trips.len() / 2).map_or(0.0, |trip| trip.as_secs_f64() * 1e6);
-    say(&Said::Played { rounds: args.rounds, out_of_order, median_us })
+    say(&Said::Played { rounds: args.rounds, out_of_order, median_us, measured })
 }
