@@ -79,7 +79,8 @@ fn a_child_does_not_keep_its_parent_alive() {
     // Not at once: the child may not even have run yet.
     eventually("the parent is dead", || segment.participants().unwrap()[0].liveness == Liveness::Dead);
     let child = rustix::process::Pid::from_raw(child).unwrap();
-    rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+    // It ends by itself, too, when its input does.
+    let _ = rustix::process::kill_process(child, rustix::process::Signal::KILL);
 }
 
 #[test]

@@ -17,6 +17,7 @@ const USAGE: &str = "usage: vmlab-drill COMMAND
   complain WORD...         prints the words to its error output
   flood BYTES              prints so many bytes, of all values
   tick MILLISECONDS        prints a number every so often, for ever
+  sleep SECONDS            waits
   exit STATUS
   abort                    dies by a signal
   list DIRECTORY           prints the names in there
@@ -49,6 +50,8 @@ fn run(arguments: &[&str]) -> Result<ExitCode, Box<dyn Error>> {
         ["complain", words @ ..] => eprintln!("{}", words.join(" ")),
         ["flood", bytes] => flood(bytes.parse()?)?,
         ["tick", milliseconds] => tick(Duration::from_millis(milliseconds.parse()?))?,
+        // Also as what interprets a script: then the script's path comes first.
+        ["sleep", .., seconds] => std::thread::sleep(Duration::from_secs(seconds.parse()?)),
         ["exit", status] => return Ok(ExitCode::from(status.parse::<u8>()?)),
         ["abort"] => std::process::abort(),
         ["list", directory] => list(directory)?,
