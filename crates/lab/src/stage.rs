@@ -155,6 +155,18 @@ impl Stage {
         Ok(machines.collect())
     }
 
+    /// Boots guests that share a plain segment, with agents nevertheless.
+    ///
+    /// # Errors
+    /// As [`Stage::boot`].
+    pub fn boot_with_agents(&self, cpu: Cpu, count: usize) -> anyhow::Result<Vec<Machine>> {
+        let command = command_of(cpu.arch())?;
+        let mut machines =
+            self.boot_with(&vec![cpu; count], |config| config.program(CROSSLOCK, command.clone()))?;
+        machines.iter_mut().try_for_each(Machine::start_agent)?;
+        Ok(machines)
+    }
+
     /// Ivshmem peers of the guests that are there.
     pub(crate) fn peers(&self) -> Vec<u32> {
         let domains = self.segment.domains();
@@ -201,7 +213,8 @@ impl Machine {
     /// # Errors
     /// It does not start, or says something else.
     pub fn start_agent(&mut self) -> anyhow::Result<()> {
-        let mut agent = self.guest.exec([CROSSLOCK, "agent"])?;
+        // The number counts where there is no server.
+        let mut agent = self.guest.exec([CROSSLOCK, "agent", "--domain", &self.domain.to_string()])?;
         match agent.line_with("is served", SOON) {
             Ok(line) => {
                 let number = line.split(' ').nth(1).and_then(|word| word.parse().ok());

@@ -35,6 +35,7 @@ scenarios! {
     waiters_sleep_and_doorbells_wake_them = "doorbell",
     a_machine_that_is_killed_gives_up_its_locks = "machine-death",
     deaths_in_a_guest_are_heard_of = "process-death",
+    deaths_in_a_guest_without_interrupts_are_heard_of = "plain-death",
     a_stopped_machine_keeps_its_locks = "paused",
     garbage_costs_errors_and_no_more = "garbage",
     peers_come_and_go = "crowd",

@@ -87,6 +87,12 @@ pub const ALL: &[Scenario] = &[
         run: process_death::run,
     },
     Scenario {
+        name: "plain-death",
+        about: "owner and waiter killed inside a guest that has no interrupts",
+        is_quick: false,
+        run: process_death::without_interrupts,
+    },
+    Scenario {
         name: "paused",
         about: "a machine that is stopped with a lock is not robbed",
         is_quick: false,

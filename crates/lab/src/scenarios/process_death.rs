@@ -39,6 +39,19 @@ pub(super) fn run(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<
     Ok(all)
 }
 
+/// The same without doorbells: agents look, and tell of deaths, every millisecond.
+pub(super) fn without_interrupts(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
+    let stage = Stage::plain()?;
+    let machines = stage.boot_with_agents(X86_64, 2)?;
+    let rounds = if extent == Extent::Quick { 1 } else { 5 };
+    let mut all = Vec::new();
+    for round in 0..rounds {
+        all.push(owner(&stage, &machines, scenario, round)?);
+        all.push(waiter(&stage, &machines, scenario, round)?);
+    }
+    Ok(all)
+}
+
 fn outcome(scenario: &'static str) -> Outcome {
     Outcome::new(scenario, MACHINES, "robust")
 }
