@@ -66,15 +66,14 @@ impl Segment {
 
 impl SegmentContext {
     fn forward(&self) -> usize {
-        let cx = self;
-        let slots = cx.slots_of_each();
-        let kicked = cx.domain_table()[cx.domain()].take_pending(slots);
+        let slots = self.slots_of_each();
+        let kicked = self.domain_table()[self.domain()].take_pending(slots);
         let mut woken = 0;
-        for slot in kicked.filter_map(|index| cx.slots_of(cx.domain()).nth(index)) {
-            cx.wake_near(slot);
+        for slot in kicked.filter_map(|index| self.slots_of(self.domain()).nth(index)) {
+            self.wake_near(slot);
             woken += 1;
         }
-        woken + cx.wake_bereft()
+        woken + self.wake_bereft()
     }
 
     /// Wakes the threads of this domain that wait for one that is dead, where the kernel does not: the dead one is of another domain, or

@@ -51,7 +51,8 @@ impl Options {
 
 /// None where there is no agent at the moment.
 fn bells(socket: &Path) -> Vec<OwnedFd> {
-    let Ok(attachment) = Attachment::connect_within(socket, PATIENCE) else { return Vec::new() };
-    let copies: Result<_, _> = attachment.bells().iter().map(OwnedFd::try_clone).collect();
-    copies.unwrap_or_default()
+    // Its memory is not mapped, so it need not be kept.
+    Attachment::connect_within(socket, PATIENCE)
+        .map(|mut attachment| attachment.take_bells())
+        .unwrap_or_default()
 }

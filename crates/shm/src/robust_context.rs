@@ -76,21 +76,17 @@ unsafe impl RobustOps for SegmentContext {
         let alive = self.alive_word(watched.slot()).filter(|_| self.can_sleep_on_death(watched.slot()));
         let value = alive.map_or(0, |word| word.load(Ordering::Acquire));
         // After the reading of the words: if the alive word was another's, then `watched` is dead.
-        if seat.kicks().load(Ordering::Acquire) != seen || self.has_died(watched) {
+        let is_over = || seat.kicks().load(Ordering::Acquire) != seen || self.has_died(watched);
+        if is_over() {
             return;
         }
         let rung = if self.home().is_some() { rung } else { seen };
         let limit = if self.is_served() { MAX_SLEEP } else { MAX_BLIND_SLEEP };
-        let longest = duration(self.now_ns(), until_ns, limit);
-        let is_over = || seat.kicks().load(Ordering::Acquire) != seen || self.has_died(watched);
+        let longest = limit.min(Duration::from_nanos(until_ns.saturating_sub(self.now_ns())));
         let woken = self.sleep_on_bell(me.slot(), longest, is_over).unwrap_or_else(|| {
-            if self.is_served() && waitv::is_available() {
-                let words = [Some((bell, rung)), alive.map(|word| (word, value)), self.agents_word()];
-                let words: ArrayVec<_, 3> = words.into_iter().flatten().collect();
-                wait_for_any(&words, until_ns)
-            } else {
-                wait_for_kick(bell, rung, until_ns)
-            }
+            let words = [Some((bell, rung)), alive.map(|word| (word, value)), self.agents_word()];
+            let words: ArrayVec<_, 3> = words.into_iter().flatten().collect();
+            wait_for_words(&words, longest)
         });
         // Not a nap that the sleeper wanted to be shorter than any limit here.
         if !woken && longest >= MAX_BLIND_SLEEP && seat.kicks().load(Ordering::Relaxed) != seen {
@@ -162,20 +158,15 @@ impl SegmentContext {
     }
 }
 
-/// How long from now to `until_ns`, at most `limit`.
-fn duration(now_ns: u64, until_ns: u64, limit: Duration) -> Duration {
-    limit.min(Duration::from_nanos(until_ns.saturating_sub(now_ns)))
-}
-
-/// Sleeps until one of the words has another value, or until the clock shows `until_ns`; gives `false` if nothing happened
-/// for so long. Whatever ends the sleep, the caller looks again.
-fn wait_for_any(words: &[(&AtomicU32, u32)], until_ns: u64) -> bool {
-    let now_ns = crate::context::monotonic_ns();
-    wait_for_words(words, duration(now_ns, until_ns, MAX_SLEEP))
-}
-
-/// The same for some time.
+/// Sleeps until one of the words has another value, or for so long; gives `false` if nothing happened in that time. Whatever ends the
+/// sleep, the caller looks again. Where the kernel waits for one word only that is the first, and the sleep short.
 pub(crate) fn wait_for_words(words: &[(&AtomicU32, u32)], longest: Duration) -> bool {
+    if !waitv::is_available() {
+        let longest = timespec(longest.min(MAX_BLIND_SLEEP));
+        let wait =
+            |&(word, value): &(&AtomicU32, u32)| futex::wait(word.as_core(), SHARED, value, Some(&longest));
+        return words.first().map(wait) != Some(Err(Errno::TIMEDOUT));
+    }
     let waits: ArrayVec<_, WAIT_WORDS> = words.iter().take(WAIT_WORDS).map(wait).collect();
     let deadline = timespec(Duration::from_nanos(crate::context::monotonic_ns()) + longest);
     let woken = futex::waitv(&waits, futex::WaitvFlags::empty(), Some(&deadline), ClockId::Monotonic);
@@ -195,10 +186,4 @@ fn wait(&(word, value): &(&AtomicU32, u32)) -> futex::Wait {
     wait.uaddr = core::ptr::from_ref(word).cast_mut().cast::<core::ffi::c_void>().into();
     wait.flags = futex::WaitFlags::SIZE_U32;
     wait
-}
-
-/// The same for one word.
-fn wait_for_kick(kicks: &AtomicU32, seen: u32, until_ns: u64) -> bool {
-    let longest = timespec(duration(crate::context::monotonic_ns(), until_ns, MAX_BLIND_SLEEP));
-    futex::wait(kicks.as_core(), SHARED, seen, Some(&longest)) != Err(Errno::TIMEDOUT)
 }
