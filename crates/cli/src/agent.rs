@@ -2,18 +2,16 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::thread;
 use std::time::Duration;
 
 use crosslock::{DomainId, Options, Segment};
-use crosslock_core::primitive::{AtomicU32, Ordering};
 use crosslock_ivshmem::guest::{Agent, AgentOptions, Attachment, DEFAULT_SOCKET, Device, Kind};
 use crosslock_ivshmem::{PeerId, Vector};
 
 use crate::exit::Verdict;
 use crate::interrupt::Interrupt;
 use crate::segments::{parse_mode, print};
-use crate::stand::{ATTENTION_SPAN, stand};
+use crate::stand::{ATTENTION_SPAN, Over, beside, keep_log, stand};
 
 /// In a virtual machine: have the ivshmem device, and wake those who wait for other machines
 ///
@@ -43,6 +41,7 @@ pub(crate) struct Args {
 const NAP: Duration = Duration::from_millis(1);
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
+    keep_log();
     let interrupt = Interrupt::install()?;
     let device = args.device.as_deref().map_or_else(Device::find, Device::at)?;
     if args.bind && device.kind() == Kind::Doorbell {
@@ -70,35 +69,22 @@ fn serve(args: &Args, segment: &Segment, mut agent: Agent, interrupt: &Interrupt
             }
         })?;
     }
-    let over = AtomicU32::new(0);
-    let is_over = || interrupt.is_raised() || over.load(Ordering::Relaxed) != 0;
     let announce =
         || print(format_args!("domain {} is served at {}", segment.domain(), args.socket.display()));
-    thread::scope(|scope| {
-        let watch = scope.spawn(|| {
-            let stood = stand(segment, announce, is_over);
-            over.store(1, Ordering::Relaxed);
-            stood
-        });
-        let has_doorbell = agent.id().is_some();
-        let longest = if has_doorbell { ATTENTION_SPAN } else { NAP };
-        let hear = |_| {
-            segment.forward();
-        };
-        let mut turns = || {
-            while !is_over() && agent.turn(hear, Some(longest))?.is_continue() {
-                if !has_doorbell {
-                    segment.forward();
-                }
+    let has_doorbell = agent.id().is_some();
+    let longest = if has_doorbell { ATTENTION_SPAN } else { NAP };
+    let hear = |_| {
+        segment.forward();
+    };
+    let turns = |over: &Over<'_>| {
+        while !over.is_over() && agent.turn(hear, Some(longest))?.is_continue() {
+            if !has_doorbell {
+                segment.forward();
             }
-            anyhow::Ok(())
-        };
-        let served = turns();
-        over.store(1, Ordering::Relaxed);
-        let stood = watch.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        // If nobody can stand, the agent has ended for that.
-        served.and(stood)
-    })
+        }
+        Ok(())
+    };
+    beside(interrupt, |over| stand(segment, announce, over), turns)
 }
 
 /// None where there is no room for descriptors: then sleepers are late.

@@ -93,7 +93,5 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
-    log.with_max_level(tracing::Level::INFO).init();
     exit::status(Cli::parse().command.run())
 }

@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use anyhow::Context as _;
 use crosslock::{Options, Segment};
-use crosslock_core::primitive::{AtomicU32, Ordering};
 use crosslock_ivshmem::{
     Client, ClientOptions, Departure, Error as IvshmemError, Observer, PeerId, Peers, Refusal,
 };
@@ -17,7 +15,7 @@ use crosslock_ivshmem::{Server, ServerOptions, Vector, peer_process};
 use crate::exit::Verdict;
 use crate::interrupt::Interrupt;
 use crate::segments::{human, parse_mode, parse_size, print};
-use crate::stand::{ATTENTION_SPAN, RING, stand};
+use crate::stand::{ATTENTION_SPAN, Over, RING, beside, keep_log, stand};
 
 /// Share a segment with virtual machines: an ivshmem server
 ///
@@ -109,6 +107,7 @@ impl Bells {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<Verdict> {
+    keep_log();
     let interrupt = Interrupt::install()?;
     let options = Options::new()
         .size(args.size)
@@ -135,38 +134,17 @@ fn serve(args: &Args, segment: &Segment, interrupt: &Interrupt) -> anyhow::Resul
         .context("the ids of all peers are used up; make a new segment")?;
     let server = server.first_id(PeerId::new(first));
     let server = server.bind(&args.socket, segment.descriptor()?)?;
-    let over = AtomicU32::new(0);
-    thread::scope(|scope| {
-        let agent = scope.spawn(|| {
-            let stood = stand_for_host(args, segment, &over);
-            over.store(1, Ordering::Relaxed);
-            stood
-        });
-        let served = answer(segment, server, interrupt, &over);
-        over.store(1, Ordering::Relaxed);
-        let stood = agent.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        // If the agent cannot stand, the server has ended for that.
-        served.and(stood)
-    })
+    beside(interrupt, |over| stand_for_host(args, segment, over), |over| answer(segment, server, over))
 }
 
-fn answer(
-    segment: &Segment,
-    mut server: Server,
-    interrupt: &Interrupt,
-    over: &AtomicU32,
-) -> anyhow::Result<()> {
+fn answer(segment: &Segment, mut server: Server, over: &Over<'_>) -> anyhow::Result<()> {
     let mut keeper = Keeper { segment, domains: BTreeMap::new() };
-    while !interrupt.is_raised() && over.load(Ordering::Relaxed) == 0 {
-        if server.turn(&mut keeper, Some(ATTENTION_SPAN))?.is_break() {
-            break;
-        }
-    }
+    while !over.is_over() && server.turn(&mut keeper, Some(ATTENTION_SPAN))?.is_continue() {}
     Ok(())
 }
 
 /// Stands for the host, and rings by a client of this very server.
-fn stand_for_host(args: &Args, segment: &Segment, over: &AtomicU32) -> anyhow::Result<()> {
+fn stand_for_host(args: &Args, segment: &Segment, over: &Over<'_>) -> anyhow::Result<()> {
     let client = ClientOptions::new()
         .vectors(args.vectors)
         .connect(&args.socket)
@@ -176,5 +154,5 @@ fn stand_for_host(args: &Args, segment: &Segment, over: &AtomicU32) -> anyhow::R
     let (size, domains, socket) =
         (human(segment.size() as u64), segment.domains().len(), args.socket.display());
     let announce = || print(format_args!("serving {}, {size}, {domains} domains, at {socket}", args.segment));
-    stand(segment, announce, || over.load(Ordering::Relaxed) != 0)
+    stand(segment, announce, over)
 }

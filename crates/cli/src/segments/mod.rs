@@ -95,7 +95,10 @@ pub(crate) fn create(args: &CreateArgs) -> anyhow::Result<Verdict> {
         .objects(args.objects)
         .domains(args.domains)
         .heap_size(args.size);
-    let options = args.total.map_or_else(|| options.clone(), |total| options.clone().size(total));
+    let options = match args.total {
+        Some(total) => options.size(total),
+        None => options,
+    };
     let segment = options.create(&args.name)?;
     print(format_args!("created {}, {}", args.name, human(segment.size() as u64)))?;
     Ok(Verdict::Good)
