@@ -98,6 +98,14 @@ impl Actor {
         }
     }
 
+    /// The account of all of them together.
+    ///
+    /// # Errors
+    /// As [`Actor::counted`].
+    pub fn counted_together(actors: &mut [Self], limit: Duration) -> anyhow::Result<Counted> {
+        actors.iter_mut().map(|actor| actor.counted(limit)).sum()
+    }
+
     /// How it got the lock, and when this was known here.
     ///
     /// # Errors
@@ -157,6 +165,17 @@ impl Actor {
         match &mut self.process {
             Process::Guest(program) => Ok(program.kill()?),
             Process::Host { child, .. } => Ok(child.kill()?),
+        }
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// The guest is gone, or it does not end.
+    pub fn wait_end(&mut self) -> anyhow::Result<()> {
+        match &mut self.process {
+            Process::Guest(program) => program.wait(SOON).map(drop).map_err(Into::into),
+            Process::Host { child, .. } => child.wait().map(drop).map_err(Into::into),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What the program in a guest says: one JSON object a line.
 
+use core::iter::Sum;
+
 use serde::{Deserialize, Serialize};
 
 /// Two counters that are equal outside of critical sections, who was in the last one, and how often that was another domain
@@ -71,6 +73,22 @@ pub struct Counted {
     pub took_us: u64,
     /// CPU time of the process in the meantime, in microseconds.
     pub cpu_us: u64,
+}
+
+/// Of several at once: what they did together, the longest wait, and the longest time.
+impl Sum for Counted {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            turns: sum.turns + one.turns,
+            violations: sum.violations + one.violations,
+            handed_over: sum.handed_over + one.handed_over,
+            owner_deaths: sum.owner_deaths + one.owner_deaths,
+            late_kicks: sum.late_kicks + one.late_kicks,
+            longest_us: sum.longest_us.max(one.longest_us),
+            took_us: sum.took_us.max(one.took_us),
+            cpu_us: sum.cpu_us + one.cpu_us,
+        })
+    }
 }
 
 /// How a lock was got.

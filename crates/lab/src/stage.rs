@@ -12,6 +12,7 @@ use vmlab::toolchain::Artifact;
 use vmlab::{Arch, Cache, Config, Cpu, Guest, Program};
 
 use crate::actor::Actor;
+use crate::said::Said;
 use crate::server::Server;
 
 /// Where the programs are in guests.
@@ -119,29 +120,56 @@ impl Stage {
                 let config = config.vfio().ivshmem_doorbell(server.socket(), VECTORS);
                 let drill = Artifact::bin("crosslock-lab", "ivshmem-drill").no_default_features().stripped();
                 let drill = drill.build(&Cache::new()?, cpu.arch())?;
-                config.program(CROSSLOCK, command_of(cpu.arch())?).program(DRILL, drill)
+                config.program(DRILL, drill)
             }
         })
     }
 
-    /// Boots guests that share the segment, all at once, and starts their agents.
+    /// Boots guests that share the segment, all at once; starts their agents, if somebody serves it.
     ///
     /// # Errors
-    /// A program for them cannot be built; they do not boot.
+    /// A program for them cannot be built; they do not boot, or their agents do not start.
     pub fn boot(&self, cpus: &[Cpu]) -> anyhow::Result<Vec<Machine>> {
-        let mut machines = self.boot_with(cpus, |config| config)?;
         if self.server.is_some() {
-            machines.iter_mut().try_for_each(Machine::start_agent)?;
+            self.boot_with_agents(cpus, |config| config)
+        } else {
+            self.boot_bare(cpus)
         }
-        Ok(machines)
     }
 
-    /// The same with changes to what they are like, and without agents.
+    /// The same with changes to what they are like, and with agents even where nobody serves the segment.
     ///
     /// # Errors
     /// As [`Stage::boot`].
-    pub fn boot_with(&self, cpus: &[Cpu], change: impl Fn(Config) -> Config) -> anyhow::Result<Vec<Machine>> {
-        let config = |(number, &cpu)| self.config(cpu, number).map(&change);
+    pub fn boot_with_agents(
+        &self,
+        cpus: &[Cpu],
+        change: impl Fn(Config) -> Config,
+    ) -> anyhow::Result<Vec<Machine>> {
+        let config =
+            |cpu: Cpu, config: Config| anyhow::Ok(change(config).program(CROSSLOCK, command_of(cpu.arch())?));
+        let mut machines = self.boot_as(cpus, config)?;
+        machines.iter_mut().try_for_each(Machine::start_agent)?;
+        Ok(machines)
+    }
+
+    /// The same without agents; they can be [started](Machine::start_agent) where somebody serves the segment.
+    ///
+    /// # Errors
+    /// As [`Stage::boot`].
+    pub fn boot_bare(&self, cpus: &[Cpu]) -> anyhow::Result<Vec<Machine>> {
+        let is_served = self.server.is_some();
+        self.boot_as(cpus, |cpu, config| {
+            Ok(if is_served { config.program(CROSSLOCK, command_of(cpu.arch())?) } else { config })
+        })
+    }
+
+    fn boot_as(
+        &self,
+        cpus: &[Cpu],
+        complete: impl Fn(Cpu, Config) -> anyhow::Result<Config>,
+    ) -> anyhow::Result<Vec<Machine>> {
+        let config = |(number, &cpu)| complete(cpu, self.config(cpu, number)?);
         let configs = (1..).zip(cpus).map(config).collect::<anyhow::Result<Vec<_>>>()?;
         let guests = thread::scope(|scope| {
             let boots: Vec<_> =
@@ -153,18 +181,6 @@ impl Stage {
         })?;
         let machines = (1..).zip(guests).map(|(domain, guest)| Machine { guest, domain, agent: None });
         Ok(machines.collect())
-    }
-
-    /// Boots guests that share a plain segment, with agents nevertheless.
-    ///
-    /// # Errors
-    /// As [`Stage::boot`].
-    pub fn boot_with_agents(&self, cpu: Cpu, count: usize) -> anyhow::Result<Vec<Machine>> {
-        let command = command_of(cpu.arch())?;
-        let mut machines =
-            self.boot_with(&vec![cpu; count], |config| config.program(CROSSLOCK, command.clone()))?;
-        machines.iter_mut().try_for_each(Machine::start_agent)?;
-        Ok(machines)
     }
 
     /// Ivshmem peers of the guests that are there.
@@ -186,12 +202,54 @@ impl Stage {
             }
             Place::Guest(machine) => {
                 let domain = machine.domain.to_string();
-                let join: &[&str] = if self.server.is_some() { &["--agent"] } else { &["--plain", &domain] };
+                let has_agent = self.server.is_some() || machine.agent.is_some();
+                let join: &[&str] = if has_agent { &["--agent"] } else { &["--plain", &domain] };
                 let argv = [&[LAB_GUEST], join, deed].concat();
                 let label = format!("{} in {}", deed.join(" "), machine.guest.name());
                 Ok(Actor::in_guest(label, machine.guest.exec(argv)?))
             }
         }
+    }
+
+    /// Starts several, each of which counts or plays, and has all begin when all are ready.
+    ///
+    /// # Errors
+    /// As [`Stage::start`]; one does not get ready.
+    pub fn start_together<'a>(
+        &self,
+        parts: impl IntoIterator<Item = (Place<'a>, Vec<&'a str>)>,
+    ) -> anyhow::Result<Vec<Actor>> {
+        let start = |(place, deed): (Place<'_>, Vec<&str>)| {
+            let mut actor = self.start(place, &deed)?;
+            actor.expect(&Said::Ready)?;
+            Ok(actor)
+        };
+        let mut actors = parts.into_iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
+        actors.iter_mut().try_for_each(Actor::go)?;
+        Ok(actors)
+    }
+
+    /// Starts somebody who has that robust lock.
+    ///
+    /// # Errors
+    /// As [`Stage::start`]; it does not get the lock.
+    pub fn holder(&self, place: Place<'_>, name: &str) -> anyhow::Result<Actor> {
+        let mut actor = self.start(place, &["hold", name])?;
+        actor.expect(&Said::Holds)?;
+        Ok(actor)
+    }
+
+    /// Starts somebody who sleeps in the queue of that robust lock.
+    ///
+    /// # Errors
+    /// As [`Stage::start`]; it gets the lock.
+    pub fn sleeper(&self, place: Place<'_>, name: &str) -> anyhow::Result<Actor> {
+        let mut actor = self.start(place, &["wait", name])?;
+        actor.expect(&Said::Ready)?;
+        actor.go()?;
+        actor.expect(&Said::Waits)?;
+        ensure!(actor.is_silent(Duration::from_millis(100))?, "somebody has got a lock that is held");
+        Ok(actor)
     }
 }
 

@@ -10,7 +10,7 @@ use vmlab::Cpu::X86_64;
 
 use crate::actor::Actor;
 use crate::outcome::Outcome;
-use crate::said::Said;
+use crate::said::Counted;
 use crate::scenarios::Extent;
 use crate::stage::{Place, Stage, VECTORS};
 
@@ -26,12 +26,8 @@ pub(super) fn run(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<
     let socket = stage.server()?.socket().to_owned();
     let millis = time.as_millis().to_string();
     let count = ["count", "robust", "--millis", &millis];
-    let mut actors = machines
-        .iter()
-        .map(|machine| stage.start(Place::Guest(machine), &count))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    actors.iter_mut().try_for_each(|actor| actor.expect(&Said::Ready))?;
-    actors.iter_mut().try_for_each(Actor::go)?;
+    let parts = machines.iter().map(|machine| (Place::Guest(machine), count.to_vec()));
+    let mut actors = stage.start_together(parts)?;
 
     let (start, mut came, mut went) = (Instant::now(), 0_u64, 0_u64);
     let mut crowd: Vec<Machine> = Vec::new();
@@ -49,20 +45,14 @@ pub(super) fn run(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<
     let aborted = aborted.into_iter().filter(|ended| *ended).count() as u64;
     drop(crowd);
 
-    let mut violations = aborted;
-    let mut turns = 0;
-    for actor in &mut actors {
-        let counted = actor.counted(LIMIT)?;
-        turns += counted.turns;
-        violations += counted.violations;
-    }
+    let Counted { turns, violations, .. } = Actor::counted_together(&mut actors, LIMIT)?;
     for machine in &machines {
         ensure!(machine.guest().status()? == "running", "{} does not run any more", machine.guest().name());
     }
     let is_alive = stage.server()?.is_alive()?;
     let note =
         format!("{came} peers came, {PEERS} at a time; {aborted} aborted; two guests counted to {turns}");
-    let outcome = Outcome::new(scenario, "18 peers", "robust").counts(came + went, violations);
+    let outcome = Outcome::new(scenario, "18 peers", "robust").counts(came + went, violations + aborted);
     Ok(vec![outcome.check(is_alive && went > 0).note(note)])
 }
 

@@ -9,7 +9,7 @@ use vmlab::Cpu::{self, Aarch64Max, CortexA57, X86_64};
 
 use crate::actor::Actor;
 use crate::outcome::Outcome;
-use crate::said::{Counted, Field, Said};
+use crate::said::Field;
 use crate::scenarios::Extent;
 use crate::stage::{Place, Stage};
 
@@ -56,18 +56,11 @@ fn with_cast<R>(
     act(&host.into_iter().chain(machines.iter().map(Place::Guest)).collect::<Vec<_>>())
 }
 
-/// Has all of them do that at once, from one moment on.
-fn together(stage: &Stage, cast: Cast<'_>, parts: &[(Place<'_>, Vec<&str>)]) -> anyhow::Result<Vec<Actor>> {
-    let start = |(place, deed): &(Place<'_>, Vec<&str>)| {
-        let flag: &[&str] =
-            if cast.uncombined && matches!(place, Place::Guest(..)) { &["--uncombined"] } else { &[] };
-        let mut actor = stage.start(*place, &[flag, deed].concat())?;
-        actor.expect(&Said::Ready)?;
-        anyhow::Ok(actor)
-    };
-    let mut actors = parts.iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
-    actors.iter_mut().try_for_each(Actor::go)?;
-    Ok(actors)
+/// What somebody of a cast is to do there.
+fn part<'a>(cast: Cast<'_>, place: Place<'a>, deed: &[&'a str]) -> (Place<'a>, Vec<&'a str>) {
+    let is_uncombined = cast.uncombined && matches!(place, Place::Guest(..));
+    let flag: &[&str] = if is_uncombined { &["--uncombined"] } else { &[] };
+    (place, [flag, deed].concat())
 }
 
 /// Has all of them count under one lock.
@@ -81,15 +74,8 @@ fn count(
 ) -> anyhow::Result<Outcome> {
     let (turns, all) = (turns.to_string(), places.len().to_string());
     let deed = ["count", lock, "--turns", &turns, "--meet", &all];
-    let parts: Vec<_> = places.iter().map(|&place| (place, deed.to_vec())).collect();
-    let mut sum = Counted::default();
-    for mut actor in together(stage, cast, &parts)? {
-        let counted = actor.counted(LIMIT)?;
-        sum.turns += counted.turns;
-        sum.violations += counted.violations;
-        sum.handed_over += counted.handed_over;
-        sum.took_us = sum.took_us.max(counted.took_us);
-    }
+    let parts = places.iter().map(|&place| part(cast, place, &deed));
+    let sum = Actor::counted_together(&mut stage.start_together(parts)?, LIMIT)?;
     let [first, second, ..] = field(stage, lock)?;
     let lost = sum.turns.abs_diff(first).max(sum.turns.abs_diff(second));
     let rate = sum.turns as f64 / sum.took_us.max(1) as f64 * 1e3;
@@ -105,10 +91,7 @@ fn field(stage: &Stage, lock: &str) -> anyhow::Result<Field> {
     let segment = stage.segment();
     match lock {
         "robust" => Ok(segment.open_mutex::<Field>(lock)?.contents().get()),
-        "rwlock" => match segment.open_rwlock::<Field>(lock)?.read() {
-            Ok(guard) => Ok(guard.get()),
-            Err(error) => bail!("{error}"),
-        },
+        "rwlock" => Ok(segment.open_rwlock::<Field>(lock)?.contents().get()),
         "tas" | "none" => spin::<RawTas>(segment, lock),
         "ticket" => spin::<RawTicket>(segment, lock),
         "mcs" => spin::<RawMcs>(segment, lock),
@@ -128,10 +111,10 @@ fn pingpong(
 ) -> anyhow::Result<Outcome> {
     let [writer, reader, ..] = *places else { bail!("a ping-pong needs two") };
     let rounds_argument = rounds.to_string();
-    let write = vec!["pingpong", lock, "--rounds", &rounds_argument];
-    let read = vec!["pingpong", lock, "--rounds", &rounds_argument, "--read"];
+    let write = ["pingpong", lock, "--rounds", &rounds_argument];
+    let read = [&write[..], &["--read"]].concat();
     let (mut violations, mut trip_us) = (0, 0.0);
-    for mut actor in together(stage, cast, &[(writer, write), (reader, read)])? {
+    for mut actor in stage.start_together([part(cast, writer, &write), part(cast, reader, &read)])? {
         let (wrong, median_us, _) = actor.played(rounds, LIMIT)?;
         violations += wrong;
         trip_us = median_us;

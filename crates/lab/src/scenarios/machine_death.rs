@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use vmlab::Cpu::{self, Aarch64Max, CortexA57, X86_64};
 
 use crate::actor::Actor;
 use crate::outcome::Outcome;
-use crate::said::{Field, Said};
+use crate::said::Field;
 use crate::scenarios::Extent;
 use crate::stage::{Machine, Place, Stage};
 
@@ -59,25 +59,19 @@ impl Trial<'_> {
         let counted = format!("counted {}", self.round);
         let (victim, other) = (Place::Guest(self.victim), Place::Guest(self.other));
 
+        // The victim has a lock for which the two others wait, in order.
+        let _owner = self.stage.holder(victim, &held)?;
+        let mut next = self.stage.sleeper(other, &held)?;
+        let mut last = self.stage.sleeper(Place::Host, &held)?;
+        // And it waits for another's lock, with the host behind it.
+        let mut holder = self.stage.holder(other, &queued)?;
+        let _dying = self.stage.sleeper(victim, &queued)?;
+        let mut behind = self.stage.sleeper(Place::Host, &queued)?;
         // All three count under one lock.
         let millis = COUNTING.as_millis().to_string();
         let count = ["count", "robust", "--name", &counted, "--millis", &millis];
-        let mut counting = [victim, other, Place::Host].map(|place| self.stage.start(place, &count));
-        // The victim has a lock for which the two others wait, in order.
-        let mut owner = self.stage.start(victim, &["hold", &held])?;
-        owner.expect(&Said::Holds)?;
-        let mut next = self.waiter(other, &held)?;
-        let mut last = self.waiter(Place::Host, &held)?;
-        // And it waits for another's lock, with the host behind it.
-        let mut holder = self.stage.start(other, &["hold", &queued])?;
-        holder.expect(&Said::Holds)?;
-        let _dying = self.waiter(victim, &queued)?;
-        let mut behind = self.waiter(Place::Host, &queued)?;
-        for actor in &mut counting {
-            let actor = actor.as_mut().map_err(|error| anyhow::anyhow!("{error:#}"))?;
-            actor.expect(&Said::Ready)?;
-            actor.go()?;
-        }
+        let parts = [victim, other, Place::Host].map(|place| (place, count.to_vec()));
+        let mut counting = self.stage.start_together(parts)?;
         std::thread::sleep(COUNTING / 3);
 
         let killed = self.victim.kill();
@@ -97,34 +91,18 @@ impl Trial<'_> {
         let waiter_row =
             waiter_row.check(at - released <= self.most).note("it waited, and another behind it");
 
-        let [_, other_counts, host_counts] = counting;
-        let (mut turns, mut violations, mut deaths, mut longest_us) = (0, 0, 0, 0);
-        for mut actor in [other_counts?, host_counts?] {
-            let account = actor.counted(LIMIT)?;
-            turns += account.turns;
-            violations += account.violations;
-            deaths += account.owner_deaths;
-            longest_us = longest_us.max(account.longest_us);
-        }
+        let sum = Actor::counted_together(&mut counting[1..], LIMIT)?;
         let [first, second, ..] = self.field(&counted)?;
         // What the victim has counted nobody knows, but that no update of the others is lost.
-        let lost = first.abs_diff(second) + turns.saturating_sub(first);
+        let lost = first.abs_diff(second) + sum.turns.saturating_sub(first);
         let note = format!(
-            "all three counted; owner died {deaths} x, longest wait {:.1} ms",
-            longest_us as f64 / 1e3
+            "all three counted; owner died {} x, longest wait {:.1} ms",
+            sum.owner_deaths,
+            sum.longest_us as f64 / 1e3
         );
-        let counting_row = outcome("robust").counts(first, violations + lost).check(deaths <= 1).note(note);
+        let counting_row =
+            outcome("robust").counts(first, sum.violations + lost).check(sum.owner_deaths <= 1).note(note);
         Ok(vec![owner_row, waiter_row, counting_row])
-    }
-
-    /// Somebody who sleeps in the queue of that lock.
-    fn waiter(&self, place: Place<'_>, name: &str) -> anyhow::Result<Actor> {
-        let mut actor = self.stage.start(place, &["wait", name])?;
-        actor.expect(&Said::Ready)?;
-        actor.go()?;
-        actor.expect(&Said::Waits)?;
-        ensure!(actor.is_silent(Duration::from_millis(100))?, "somebody has got a lock that is held");
-        Ok(actor)
     }
 
     fn field(&self, name: &str) -> anyhow::Result<Field> {

@@ -117,3 +117,9 @@ pub const ALL: &[Scenario] = &[
         run: oversubscribed::run,
     },
 ];
+
+/// The upper one of two, where their number is even.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -7,8 +7,8 @@ use vmlab::Cpu::X86_64;
 
 use crate::actor::Actor;
 use crate::outcome::Outcome;
-use crate::said::{Counted, Said};
-use crate::scenarios::Extent;
+use crate::said::Counted;
+use crate::scenarios::{Extent, median};
 use crate::stage::{Machine, Place, Stage};
 
 const MACHINES: &str = "2 x x86-64 with 4 CPUs";
@@ -30,8 +30,7 @@ pub(super) fn run(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<
         Extent::Full => (3, Duration::from_secs(4)),
     };
     let stage = Stage::served()?;
-    let mut machines = stage.boot_with(&[X86_64, X86_64], |config| config.cpus(CPUS))?;
-    machines.iter_mut().try_for_each(Machine::start_agent)?;
+    let machines = stage.boot_with_agents(&[X86_64, X86_64], |config| config.cpus(CPUS))?;
     let locks = [&SPINNING[..], &["qspinlock", "tas"], &SLEEPING].concat();
     let mut rates = vec![Vec::new(); locks.len()];
     let mut sums = vec![Counted::default(); locks.len()];
@@ -39,8 +38,7 @@ pub(super) fn run(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<
         for ((lock, rates), sum) in locks.iter().zip(&mut rates).zip(&mut sums) {
             let counted = contend(&stage, &machines, lock, time)?;
             rates.push(counted.turns as f64 / (counted.took_us as f64 / 1e6));
-            sum.turns += counted.turns;
-            sum.violations += counted.violations;
+            *sum = [sum.clone(), counted].into_iter().sum();
         }
     }
     let rates: Vec<f64> = rates.iter_mut().map(|rates| median(rates)).collect();
@@ -55,29 +53,13 @@ pub(super) fn run(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<
     Ok(rows.collect())
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// All threads of both guests want one lock for so long.
 fn contend(stage: &Stage, machines: &[Machine], lock: &str, time: Duration) -> anyhow::Result<Counted> {
     let (millis, threads) = (time.as_millis().to_string(), CPUS.to_string());
     let deed =
         ["count", lock, "--name", &format!("contended {lock}"), "--millis", &millis, "--threads", &threads];
-    let mut actors = machines
-        .iter()
-        .map(|machine| stage.start(Place::Guest(machine), &deed))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    actors.iter_mut().try_for_each(|actor| actor.expect(&Said::Ready))?;
-    actors.iter_mut().try_for_each(Actor::go)?;
-    let mut sum = Counted::default();
-    for actor in &mut actors {
-        let counted = actor.counted(LIMIT)?;
-        sum.turns += counted.turns;
-        sum.violations += counted.violations;
-        sum.took_us = sum.took_us.max(counted.took_us);
-    }
+    let parts = machines.iter().map(|machine| (Place::Guest(machine), deed.to_vec()));
+    let sum = Actor::counted_together(&mut stage.start_together(parts)?, LIMIT)?;
     ensure!(sum.turns > 0, "nobody has got {lock}");
     Ok(sum)
 }

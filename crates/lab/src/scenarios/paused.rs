@@ -16,17 +16,9 @@ pub(super) fn run(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<
     let stage = Stage::served()?;
     let machines = stage.boot(&[X86_64, X86_64])?;
     let [stopped, other] = &machines[..] else { unreachable!("two were booted") };
-    let mut owner = stage.start(Place::Guest(stopped), &["hold", "held"])?;
-    owner.expect(&Said::Holds)?;
-    let mut waiters = [Place::Guest(other), Place::Host].map(|place| stage.start(place, &["wait", "held"]));
-    for waiter in &mut waiters {
-        let waiter = waiter.as_mut().map_err(|error| anyhow::anyhow!("{error:#}"))?;
-        waiter.expect(&Said::Ready)?;
-        waiter.go()?;
-        waiter.expect(&Said::Waits)?;
-    }
-    let [in_guest, on_host] = waiters;
-    let (mut in_guest, mut on_host) = (in_guest?, on_host?);
+    let mut owner = stage.holder(Place::Guest(stopped), "held")?;
+    let mut in_guest = stage.sleeper(Place::Guest(other), "held")?;
+    let mut on_host = stage.sleeper(Place::Host, "held")?;
     stopped.guest().pause()?;
     let start = Instant::now();
     let robbed = !in_guest.is_silent(pause)? || !on_host.is_silent(Duration::from_millis(10))?;

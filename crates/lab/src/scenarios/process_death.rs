@@ -2,12 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
 use vmlab::Cpu::X86_64;
 
-use crate::actor::Actor;
 use crate::outcome::Outcome;
-use crate::said::Said;
 use crate::scenarios::Extent;
 use crate::stage::{Machine, Place, Stage};
 
@@ -42,7 +39,7 @@ pub(super) fn run(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<
 /// The same without doorbells: agents look, and tell of deaths, every millisecond.
 pub(super) fn without_interrupts(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
     let stage = Stage::plain()?;
-    let machines = stage.boot_with_agents(X86_64, 2)?;
+    let machines = stage.boot_with_agents(&[X86_64, X86_64], |config| config)?;
     let rounds = if extent == Extent::Quick { 1 } else { 5 };
     let mut all = Vec::new();
     for round in 0..rounds {
@@ -56,30 +53,13 @@ fn outcome(scenario: &'static str) -> Outcome {
     Outcome::new(scenario, MACHINES, "robust")
 }
 
-/// Somebody who has the lock.
-fn holder(stage: &Stage, place: Place<'_>, name: &str) -> anyhow::Result<Actor> {
-    let mut actor = stage.start(place, &["hold", name])?;
-    actor.expect(&Said::Holds)?;
-    Ok(actor)
-}
-
-/// Somebody who sleeps in its queue.
-fn sleeper(stage: &Stage, place: Place<'_>, name: &str) -> anyhow::Result<Actor> {
-    let mut actor = stage.start(place, &["wait", name])?;
-    actor.expect(&Said::Ready)?;
-    actor.go()?;
-    actor.expect(&Said::Waits)?;
-    ensure!(actor.is_silent(Duration::from_millis(100))?, "somebody has got a lock that is held");
-    Ok(actor)
-}
-
 /// A process that has a lock is killed in one guest; its neighbour, another guest and the host wait.
 fn owner(stage: &Stage, machines: &[Machine], scenario: &'static str, round: u32) -> anyhow::Result<Outcome> {
     let name = format!("owner {round}");
-    let mut owner = holder(stage, Place::Guest(&machines[0]), &name)?;
+    let mut owner = stage.holder(Place::Guest(&machines[0]), &name)?;
     let places = [Place::Guest(&machines[1]), Place::Host, Place::Guest(&machines[0])];
     let mut waiters =
-        places.into_iter().map(|place| sleeper(stage, place, &name)).collect::<anyhow::Result<Vec<_>>>()?;
+        places.into_iter().map(|place| stage.sleeper(place, &name)).collect::<anyhow::Result<Vec<_>>>()?;
     let killed = Instant::now();
     owner.kill()?;
     let (mut told, mut first) = (0, None);
@@ -101,10 +81,12 @@ fn waiter(
     round: u32,
 ) -> anyhow::Result<Outcome> {
     let name = format!("waiter {round}");
-    let mut owner = holder(stage, Place::Host, &name)?;
-    let mut dying = sleeper(stage, Place::Guest(&machines[0]), &name)?;
-    let mut behind = sleeper(stage, Place::Guest(&machines[1]), &name)?;
+    let mut owner = stage.holder(Place::Host, &name)?;
+    let mut dying = stage.sleeper(Place::Guest(&machines[0]), &name)?;
+    let mut behind = stage.sleeper(Place::Guest(&machines[1]), &name)?;
     dying.kill()?;
+    // Or it may get the lock before it dies.
+    dying.wait_end()?;
     let released = Instant::now();
     owner.go()?;
     let (got, at) = behind.got(LIMIT)?;
@@ -120,17 +102,17 @@ fn without_agent(
     round: u32,
 ) -> anyhow::Result<Outcome> {
     let (name, other) = (format!("agent {round}"), format!("unheard {round}"));
-    let mut owner = holder(stage, Place::Host, &name)?;
-    let mut asleep = sleeper(stage, Place::Guest(&machines[0]), &name)?;
+    let mut owner = stage.holder(Place::Host, &name)?;
+    let mut asleep = stage.sleeper(Place::Guest(&machines[0]), &name)?;
     // Nobody can join without the agent.
-    let mut dying = holder(stage, Place::Guest(&machines[0]), &other)?;
+    let mut dying = stage.holder(Place::Guest(&machines[0]), &other)?;
     machines[0].kill_agent()?;
     let released = Instant::now();
     owner.go()?;
     let (got, at) = asleep.got(LIMIT)?;
     let wake = at - released;
     // A death that nobody can prove robs nobody.
-    let mut host = sleeper(stage, Place::Host, &other)?;
+    let mut host = stage.sleeper(Place::Host, &other)?;
     dying.kill()?;
     let robbed = !host.is_silent(A_WHILE)?;
     machines[0].start_agent()?;
@@ -143,16 +125,16 @@ fn without_agent(
 /// Without the server guests go on, and ring each other; that a machine has died somebody must say.
 fn without_server(stage: &Stage, machines: &[Machine], scenario: &'static str) -> anyhow::Result<Outcome> {
     let (one, other) = (Place::Guest(&machines[0]), Place::Guest(&machines[1]));
-    let mut owner = holder(stage, one, "server")?;
-    let mut asleep = sleeper(stage, other, "server")?;
-    let mut host = sleeper(stage, Place::Host, "server")?;
+    let mut owner = stage.holder(one, "server")?;
+    let mut asleep = stage.sleeper(other, "server")?;
+    let mut host = stage.sleeper(Place::Host, "server")?;
     let released = Instant::now();
     owner.go()?;
     let (got, at) = asleep.got(LIMIT)?;
     let (host_got, _) = host.got(LIMIT)?;
     let wake = at - released;
-    let _dying = holder(stage, one, "dismissed")?;
-    let mut host = sleeper(stage, Place::Host, "dismissed")?;
+    let _dying = stage.holder(one, "dismissed")?;
+    let mut host = stage.sleeper(Place::Host, "dismissed")?;
     machines[0].kill();
     let robbed = !host.is_silent(A_WHILE)?;
     stage.segment().dismiss(machines[0].domain())?;

@@ -1,6 +1,6 @@
 //! Critical sections: so many, or for so long.
 
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
@@ -49,21 +49,13 @@ pub(crate) fn run(segment: &Segment, args: &Args) -> anyhow::Result<()> {
     let late_before = segment.counters()[Event::PvKickLate.index()];
     let (start, cpu) = (Instant::now(), cpu_us());
     let me = segment.domain() as u64;
-    let each = thread::scope(|scope| {
+    let mut all = thread::scope(|scope| {
         let threads: Vec<_> =
             (0..args.threads).map(|_| scope.spawn(|| work(&*court, me, args, start))).collect();
-        let joined =
-            threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a thread has panicked"))?);
-        joined.collect::<anyhow::Result<Vec<_>>>()
+        let join =
+            |thread: ScopedJoinHandle<'_, _>| thread.join().map_err(|_| anyhow!("a thread has panicked"))?;
+        threads.into_iter().map(join).sum::<anyhow::Result<Counted>>()
     })?;
-    let mut all = each.into_iter().fold(Counted::default(), |sum, one| Counted {
-        turns: sum.turns + one.turns,
-        violations: sum.violations + one.violations,
-        handed_over: sum.handed_over + one.handed_over,
-        owner_deaths: sum.owner_deaths + one.owner_deaths,
-        longest_us: sum.longest_us.max(one.longest_us),
-        ..sum
-    });
     all.took_us = micros(start.elapsed());
     all.cpu_us = cpu_us() - cpu;
     all.late_kicks = segment.counters()[Event::PvKickLate.index()] - late_before;
