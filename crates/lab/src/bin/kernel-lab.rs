@@ -6,7 +6,8 @@ use clap::Parser;
 use crosslock_lab::kernel::{Effort, Machines, Outcome, Place, Verdict, cost, plan, steps};
 use serde::Serialize;
 
-/// Runs every lock, in every form, in a small kernel on real machines: emulated, and under a KVM that preempts its CPUs.
+/// Runs every lock, in every form: the tests of the hosted platform, and a small kernel on real machines, emulated and under a
+/// KVM that preempts its CPUs.
 ///
 /// Exit status: 0 all is as it should be, 1 it is not, 2 it could not be done. Needs `cargo run -p vmlab -- setup` once.
 #[derive(Debug, Parser)]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use vmlab::toolchain::Artifact;
 use vmlab::{Accel, Arch, BareMetal, Cache, Config, Cpu, Error, Exit, Guest};
 
+use super::hosted;
 use super::outcome::Outcome;
 use super::plan::Step;
 
@@ -14,6 +15,8 @@ use super::plan::Step;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
+    /// No machine: threads of a process, as `crosslock_kernel`'s hosted platform has them.
+    Hosted,
     /// QEMU's emulation: virtual CPUs are threads of this machine.
     Tcg,
     /// KVM in an emulated machine of two CPUs; the virtual CPUs have `on` of them to run on.
@@ -26,6 +29,7 @@ pub enum Place {
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Hosted => f.write_str("hosted"),
             Self::Tcg => f.write_str("tcg"),
             Self::Kvm { on } => write!(f, "kvm on {on}"),
         }
@@ -76,6 +80,7 @@ impl Machines {
     /// The machine cannot be had, or the kernel does not end in time.
     pub fn run(&self, step: &Step) -> Result<Outcome, Error> {
         match step.place {
+            Place::Hosted => hosted::run(step),
             Place::Tcg => {
                 let kernel = if step.checked { &self.checked } else { &self.kernel };
                 let machine = BareMetal::new(kernel).cpus(step.options.cpus).append(step.options.to_string());

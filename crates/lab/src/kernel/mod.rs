@@ -10,6 +10,7 @@
 //!                                      +------------------------------------------------+
 //! ```
 
+mod hosted;
 mod machines;
 mod outcome;
 mod plan;

@@ -16,7 +16,7 @@ pub struct Outcome {
     pub step: String,
     /// Where.
     pub place: Place,
-    /// The kernel's command line.
+    /// The kernel's command line; empty where no kernel ran.
     pub options: String,
     /// What the kernel found at boot.
     pub boot: Option<Boot>,
@@ -30,7 +30,7 @@ pub struct Outcome {
     pub took: Duration,
     /// Whether it is as it should be.
     pub verdict: Verdict,
-    /// All that came over the serial port.
+    /// All that came over the serial port, or that the tests said.
     #[serde(skip)]
     pub serial: String,
 }
@@ -98,6 +98,28 @@ impl Outcome {
             outcome.verdict = Verdict::Failed(problems);
         }
         outcome
+    }
+
+    /// What came of tests that need no kernel.
+    pub(super) fn of_tests(
+        step: &Step,
+        check: Check,
+        problem: Option<String>,
+        serial: String,
+        took: Duration,
+    ) -> Self {
+        Self {
+            step: step.name.clone(),
+            place: step.place,
+            options: String::new(),
+            boot: None,
+            checks: vec![check],
+            runs: Vec::new(),
+            called_again: Vec::new(),
+            took,
+            verdict: problem.map_or(Verdict::Passed, |problem| Verdict::Failed(vec![problem])),
+            serial,
+        }
     }
 
     /// Sections in a second under `lock`, all CPUs together: the median of the rounds. `None` if it was not measured.

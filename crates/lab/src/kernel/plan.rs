@@ -14,7 +14,7 @@ pub struct Step {
     pub name: String,
     /// Where.
     pub place: Place,
-    /// The kernel's command line.
+    /// The kernel's command line, where there is one.
     pub options: Options,
     /// The hypervisor does not offer to wake halted CPUs.
     pub hide_unhalt: bool,
@@ -163,7 +163,8 @@ pub fn plan(effort: Effort) -> Vec<Step> {
         Effort::Small => 20_000,
         Effort::Full => 1_000_000,
     };
-    let mut steps = Vec::new();
+    let tests = |name| Step::new(name, Place::Hosted, Options::default());
+    let mut steps = vec![tests("tests"), tests("tests, with debug checks").checked()];
     for (place, hz) in [(Place::Tcg, 1000), (Place::Kvm { on: 2 }, 100)] {
         let options =
             |task, cpus| Options { task, cpus, hz, spin: SPIN, kick: Kick::Ipi, ..Options::default() };
@@ -238,6 +239,11 @@ fn measurements(effort: Effort) -> Vec<Step> {
         Effort::Small => 1,
         Effort::Full => 5,
     };
+    // Two CPUs are preempted by whatever else this machine does, so that the short rounds say too little to judge by.
+    let keeps = match effort {
+        Effort::Small => Expect::Passes,
+        Effort::Full => Expect::Keeps(0.8),
+    };
     let step = |cpus, on, rounds, ms, expect| {
         let rounds = rounds * more;
         let options = Options {
@@ -256,7 +262,7 @@ fn measurements(effort: Effort) -> Vec<Step> {
     };
     vec![
         step(1, 1, 1, 500, Expect::Passes),
-        step(2, 2, 3, 500, Expect::Keeps(0.8)),
+        step(2, 2, 3, 500, keeps),
         step(4, 2, 1, 2000, Expect::Pays(20.0)),
         step(4, 1, 1, 2000, Expect::Passes),
     ]
