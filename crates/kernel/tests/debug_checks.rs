@@ -382,7 +382,8 @@ fn a_plain_lock_against_its_handler_at_any_instruction() {
             }
             std::thread::sleep(core::time::Duration::from_millis(5));
         }
-        let said = String::from_utf8_lossy(&child.wait_with_output().unwrap().stderr).into_owned();
-        assert!(said.contains("recursion") && said.contains("held since"), "{said}");
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("recursion") && said.contains("held since"), "{}: {said:?}", output.status);
     }
 }

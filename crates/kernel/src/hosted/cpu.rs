@@ -24,6 +24,8 @@ pub(super) struct Line {
     tid: AtomicU32,
     /// 1 while interrupts are disabled; the thread's own.
     pub(super) irqs_off: AtomicU32,
+    /// 1 where a handler has its signal blocked, so that who enables interrupts must unblock it; the thread's own.
+    pub(super) is_blocked: AtomicU32,
     /// Interrupts that have come, one bit each.
     pub(super) pending: AtomicU64,
     /// Non-maskable ones: 1 if one has come.
@@ -38,6 +40,7 @@ impl Line {
             state: CpuState::new(),
             tid: AtomicU32::new(0),
             irqs_off: AtomicU32::new(0),
+            is_blocked: AtomicU32::new(0),
             pending: AtomicU64::new(0),
             nmi_pending: AtomicU64::new(0),
             resched: AtomicU32::new(0),

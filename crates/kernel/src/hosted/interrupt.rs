@@ -9,6 +9,10 @@
 //! ```
 //! The flag is cleared before the look at `pending`, and a signal that comes between the two finds interrupts
 //! enabled: so none is left over. A line that is pending already is not sent again, as by real controllers.
+//!
+//! A handler has its signal blocked, and the return from it lets the next one come, as IRET does: were it the flag alone, a
+//! handler's last instructions could be interrupted, and those of that one, until the stack is full. Softirqs are served with
+//! interrupts enabled, so for them it is unblocked, and they are not served again inside: no more than two nest.
 
 use core::ffi::c_int;
 use core::{mem, ptr};
@@ -163,20 +167,17 @@ fn send(tid: u32, signal: c_int) -> Result<(), Error> {
 
 /// Makes the signals interrupts.
 pub(super) fn install() -> io::Result<()> {
-    // The maskable one may interrupt its own handler: the flag decides, so that softirqs can be interrupted.
-    sigaction(irq_signal(), on_irq_signal, libc::SA_NODEFER)?;
-    sigaction(nmi_signal(), on_nmi_signal, 0)
+    sigaction(irq_signal(), on_irq_signal)?;
+    sigaction(nmi_signal(), on_nmi_signal)
 }
 
-fn sigaction(signal: c_int, handler: extern "C" fn(c_int), flags: c_int) -> io::Result<()> {
+fn sigaction(signal: c_int, handler: extern "C" fn(c_int)) -> io::Result<()> {
     // SAFETY: all bytes zero is a valid value of this C struct: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     action.sa_sigaction = (handler as *const ()).addr();
-    action.sa_flags = flags | libc::SA_RESTART;
-    if flags & libc::SA_NODEFER == 0 {
-        // SAFETY: the mask lives, and both are signals. Maskable ones wait until the other's handler is over.
-        unsafe { libc::sigaddset(&raw mut action.sa_mask, irq_signal()) };
-    }
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: the mask lives, and it is a signal. Maskable ones wait until the other's handler is over.
+    unsafe { libc::sigaddset(&raw mut action.sa_mask, irq_signal()) };
     // SAFETY: the action is complete, and its handler keeps to what a signal handler may do.
     match unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) } {
         0 => Ok(()),
@@ -211,7 +212,25 @@ extern "C" fn on_irq_signal(_: c_int) {
     if let Some(line) = cpu::this_line()
         && line.irqs_off.load(Ordering::Relaxed) == 0
     {
-        deliver(line);
+        line.is_blocked.store(1, Ordering::Relaxed);
+        while line.pending.load(Ordering::Relaxed) != 0 {
+            line.irqs_off.store(1, Ordering::Relaxed);
+            signal_fence();
+            handle(line);
+            let served = line.is_blocked.swap(1, Ordering::Relaxed) == 0;
+            if served {
+                mask(libc::SIG_BLOCK);
+            }
+            signal_fence();
+            line.irqs_off.store(0, Ordering::Relaxed);
+            signal_fence();
+            if !served {
+                // What has come meanwhile has a signal of its own. Where softirqs were served, that may have come and gone.
+                break;
+            }
+        }
+        reschedule();
+        line.is_blocked.store(0, Ordering::Relaxed);
     }
 }
 
@@ -230,29 +249,49 @@ extern "C" fn on_nmi_signal(_: c_int) {
     }
 }
 
-/// Handles what is pending; interrupts are enabled before and after.
+/// The entry of an interrupt, with interrupts disabled: handles what is pending.
+fn handle(line: &Line) {
+    // AcqRel: the other side of `interrupt`.
+    let mut lines = line.pending.swap(0, Ordering::AcqRel);
+    // SAFETY: this is the entry of the interrupt, and interrupts are disabled.
+    unsafe {
+        hardirq::<Hosted<Native>, _>(|| {
+            while lines != 0 {
+                HANDLERS[lines.trailing_zeros() as usize].call();
+                lines &= lines - 1;
+            }
+        });
+    }
+}
+
+/// Interrupts are enabled before and after.
 fn deliver(line: &Line) {
     while line.pending.load(Ordering::Relaxed) != 0 {
         line.irqs_off.store(1, Ordering::Relaxed);
         signal_fence();
-        // AcqRel: the other side of `interrupt`.
-        let mut lines = line.pending.swap(0, Ordering::AcqRel);
-        // SAFETY: this is the entry of the interrupt, and interrupts are disabled.
-        unsafe {
-            hardirq::<Hosted<Native>, _>(|| {
-                while lines != 0 {
-                    HANDLERS[lines.trailing_zeros() as usize].call();
-                    lines &= lines - 1;
-                }
-            });
-        }
+        handle(line);
         signal_fence();
         line.irqs_off.store(0, Ordering::Relaxed);
         signal_fence();
     }
+    reschedule();
+}
+
+fn reschedule() {
     if Hosted::<Native>::preempt_count().bits() == 0 && cpu::need_resched() {
         Hosted::<Native>::preempt_schedule();
     }
+}
+
+/// Lets the maskable signal come to this thread, or not.
+fn mask(how: c_int) {
+    // SAFETY: all bytes zero is a valid value of this C type.
+    let mut signals: libc::sigset_t = unsafe { mem::zeroed() };
+    // SAFETY: the set lives, and it is a signal.
+    unsafe { libc::sigaddset(&raw mut signals, irq_signal()) };
+    // SAFETY: the set lives; this thread's mask alone is changed.
+    let failed = unsafe { libc::pthread_sigmask(how, &raw const signals, ptr::null_mut()) };
+    assert_eq!(failed, 0, "the mask of a signal that exists can be changed");
 }
 
 pub(super) fn are_disabled() -> bool {
@@ -269,6 +308,9 @@ pub(super) fn disable() {
 pub(super) fn enable() {
     if let Some(line) = cpu::this_line() {
         signal_fence();
+        if line.is_blocked.swap(0, Ordering::Relaxed) != 0 {
+            mask(libc::SIG_UNBLOCK);
+        }
         line.irqs_off.store(0, Ordering::Relaxed);
         signal_fence();
         if line.pending.load(Ordering::Relaxed) != 0 {
