@@ -10,6 +10,10 @@ use crosslock_kernel::raise_softirq;
 /// Two handlers and what a signal saves, some kilobytes each, with room for an unoptimized build.
 const MOST_STACK: u64 = 64 << 10;
 
+/// How many interrupts are a flood, and for how long they come at least.
+const ENOUGH: u64 = 1000;
+const MOMENT: Duration = Duration::from_secs(1);
+
 static LOWEST: AtomicU64 = AtomicU64::new(u64::MAX);
 static HANDLED: AtomicU64 = AtomicU64::new(0);
 static SERVED: AtomicU64 = AtomicU64::new(0);
@@ -55,13 +59,13 @@ fn handlers_do_not_pile_up() {
         scope.spawn(sender);
         scope.spawn(sender);
         let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(1) {
+        let is_flooded =
+            || HANDLED.load(Ordering::Relaxed) >= ENOUGH && SERVED.load(Ordering::Relaxed) >= ENOUGH / 10;
+        while start.elapsed() < MOMENT || !is_flooded() {
             spin_hint();
         }
         is_over.store(1, Ordering::Relaxed);
     });
-    let [handled, served] = [&HANDLED, &SERVED].map(|count| count.load(Ordering::Relaxed));
-    assert!(handled > 1000 && served > 100, "{handled} interrupts, {served} softirqs");
     let used = highest - LOWEST.load(Ordering::Relaxed);
-    assert!(used < MOST_STACK, "{used} bytes of stack for {handled} interrupts");
+    assert!(used < MOST_STACK, "{used} bytes of stack");
 }
