@@ -218,7 +218,7 @@ pub(crate) fn throughput(options: &Options) -> u32 {
 const ROOM_TURNS: u32 = 16;
 
 /// How often `Broken` is tried: on a busy machine its CPUs may not run at the same time for a while.
-const BROKEN_ATTEMPTS: u32 = 10;
+const BROKEN_ATTEMPTS: u32 = 200;
 
 /// A test and a set, with room for another one in between.
 struct Broken(AtomicU32);
