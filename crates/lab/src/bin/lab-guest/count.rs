@@ -20,9 +20,12 @@ pub(crate) struct Args {
     /// The object's name; that of the algorithm otherwise
     #[arg(long)]
     name: Option<String>,
-    /// So many of each thread
+    /// At least so many of each thread
     #[arg(long, required_unless_present = "millis", conflicts_with = "millis")]
     turns: Option<u64>,
+    /// And more, until the lock has gone so often from one kernel to another
+    #[arg(long, default_value_t = 0, conflicts_with_all = ["millis", "alternate"])]
+    crossings: u64,
     /// For so long
     #[arg(long)]
     millis: Option<u64>,
@@ -62,6 +65,9 @@ pub(crate) fn run(segment: &Segment, args: &Args) -> anyhow::Result<()> {
     say(&Said::Counted(all))
 }
 
+/// How long to wait for crossings: nobody may be there any more.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// How often somebody who lets another be next looks whether he was.
 const POLL: Duration = Duration::from_micros(50);
 
@@ -70,7 +76,9 @@ fn work(court: &dyn Court, me: u64, args: &Args, start: Instant) -> anyhow::Resu
     let mut counted = Counted::default();
     let mut last = Instant::now();
     let is_last = |turn| args.turns == Some(turn);
-    while !is_last(counted.turns) && end.is_none_or(|end| last < end) {
+    let has_crossed = |now: Instant| court.crossings() >= args.crossings || now - start > PATIENCE;
+    let is_enough = |turns, now| args.turns.is_some_and(|least| turns >= least) && has_crossed(now);
+    while !is_enough(counted.turns, last) && end.is_none_or(|end| last < end) {
         let found = court.section(me, Duration::from_micros(args.hold_us))?;
         let now = Instant::now();
         counted.turns += 1;

@@ -55,6 +55,11 @@ pub(crate) trait Court: Sync {
     fn last(&self) -> u64 {
         self.words()[2].load(Ordering::Relaxed)
     }
+
+    /// How often the lock has gone from one domain to another.
+    fn crossings(&self) -> u64 {
+        self.words()[3].load(Ordering::Relaxed)
+    }
 }
 
 impl<L: RawLock<SegmentContext> + Sync> Court for SpinMutex<Field, L> {
