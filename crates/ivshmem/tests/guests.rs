@@ -19,7 +19,7 @@ const V1: Vector = Vector::new(1);
 
 /// A guest with the drill, and nothing shared.
 fn bare(cpu: Cpu, name: &str) -> Config {
-    let drill = Artifact::bin("crosslock-lab", "ivshmem-drill").stripped();
+    let drill = Artifact::bin("crosslock-lab", "ivshmem-drill").no_default_features().stripped();
     let drill = drill.build(&Cache::new().unwrap(), cpu.arch()).unwrap();
     Config::new(cpu).name(name).program(DRILL, drill)
 }
