@@ -6,26 +6,40 @@ mod support;
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use crosslock::Segment;
+use crosslock::crosslock_core::primitive::{AtomicU32, Ordering};
 use predicates::str::contains;
 use scene::{Holder, OnTerminal, killed_inside, until_owned, until_waiters};
 use serde_json::Value;
 use support::{Name, crosslock, json};
 
-/// Two who take and give up the mutex `busy` for three seconds.
-fn busy(segment: &Segment) -> [Holder; 2] {
-    ["one", "two"].map(|name| {
-        Holder::start(name, segment, |segment, keep| {
-            let mutex = segment.mutex("busy", 0u64).unwrap();
-            let start = Instant::now();
-            while start.elapsed() < Duration::from_secs(3) {
-                mutex.lock().unwrap().update(|n| *n += 1);
-            }
-            keep();
-        })
-    })
+/// Two who take and give up the mutex `busy` until this is dropped.
+struct Busy(Arc<AtomicU32>);
+
+impl Busy {
+    fn start(segment: &Segment) -> Self {
+        let is_over = Arc::new(AtomicU32::new(0));
+        for name in ["one", "two"] {
+            let (segment, is_over) = (segment.clone(), Arc::clone(&is_over));
+            let work = move || {
+                let mutex = segment.mutex("busy", 0u64).unwrap();
+                while is_over.load(Ordering::Relaxed) == 0 {
+                    mutex.lock().unwrap().update(|n| *n += 1);
+                }
+            };
+            std::thread::Builder::new().name(name.into()).spawn(work).unwrap();
+        }
+        Self(is_over)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(1, Ordering::Relaxed);
+    }
 }
 
 #[test]
@@ -36,7 +50,7 @@ fn one_interval_as_text_and_as_json() {
     until_owned(&segment, "account");
     let _waits = Holder::of_mutex("waiter", &segment, "account");
     until_waiters(&segment, "account", 1);
-    let _busy = busy(&segment);
+    let _busy = Busy::start(&segment);
     killed_inside(&name.0, |segment| core::mem::forget(segment.mutex("left", 0u64).unwrap().lock()));
 
     let report = json(&["top", &name.0, "--once", "--interval", "1s", "--long", "10ms"]);

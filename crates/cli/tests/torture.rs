@@ -260,7 +260,7 @@ fn retry(command: impl Fn() -> std::io::Result<std::process::Output>) -> Vec<u8>
     let start = Instant::now();
     loop {
         let output = command().unwrap();
-        if output.status.success() || start.elapsed() > Duration::from_secs(2) {
+        if output.status.success() || start.elapsed() > Duration::from_secs(30) {
             return output.stdout;
         }
     }
