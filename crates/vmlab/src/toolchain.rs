@@ -20,6 +20,7 @@ pub struct Artifact {
     name: String,
     default_features: bool,
     features: Vec<String>,
+    instructions: Vec<String>,
     stripped: bool,
     bare_metal: bool,
 }
@@ -40,6 +41,7 @@ impl Artifact {
             name,
             default_features: true,
             features: Vec::new(),
+            instructions: Vec::new(),
             stripped: false,
             bare_metal: false,
         }
@@ -67,6 +69,13 @@ impl Artifact {
     #[must_use]
     pub fn feature(mut self, feature: impl Into<String>) -> Self {
         self.features.push(feature.into());
+        self
+    }
+
+    /// With instructions that not every processor has, by the compiler's name for them: `"lse"`.
+    #[must_use]
+    pub fn instructions(mut self, name: impl Into<String>) -> Self {
+        self.instructions.push(name.into());
         self
     }
 
@@ -109,8 +118,7 @@ impl Artifact {
     }
 
     fn build_anew(&self, cache: &Cache, arch: Arch) -> Result<PathBuf> {
-        let mut command =
-            if self.bare_metal { kernel_cargo(cache, arch, &self.features)? } else { cargo(cache, arch)? };
+        let mut command = self.cargo(cache, arch)?;
         match self.kind {
             Kind::Bin => command.args(["build", "--bin", &self.name]),
             Kind::Example => command.args(["build", "--example", &self.name]),
@@ -140,6 +148,24 @@ impl Artifact {
             text: external::tail(messages.as_bytes()),
         })
     }
+
+    /// What is built with other flags is another file, because both may be wanted at once; so are kernels with other features.
+    fn cargo(&self, cache: &Cache, arch: Arch) -> Result<Command> {
+        let (mut directory, mut flags) = (arch.name().to_owned(), STATIC.to_owned());
+        if self.bare_metal {
+            directory += "-kernel";
+            self.features.iter().for_each(|feature| directory += &format!("-{feature}"));
+            flags = KERNEL.to_owned();
+            if arch == Arch::Aarch64 {
+                flags += INLINE_ATOMICS;
+            }
+        }
+        for name in &self.instructions {
+            directory += &format!("-{name}");
+            flags += &format!(" -C target-feature=+{name}");
+        }
+        cargo_with(cache, arch, &directory, &flags)
+    }
 }
 
 /// The file of the program `name`, by cargo's messages.
@@ -158,6 +184,9 @@ const STATIC: &str = "-C target-feature=+crt-static";
 /// At fixed addresses; interrupts leave no room below the stack pointer; a panic is the end.
 const KERNEL: &str = "-C relocation-model=static -C no-redzone=y -C panic=abort -C force-frame-pointers=yes";
 
+/// On aarch64 atomics are to be instructions: by default they are calls, which ask at run time whether the processor has LSE.
+const INLINE_ATOMICS: &str = " -C target-feature=-outline-atomics";
+
 /// A cargo that builds static programs for `arch` from this workspace, and runs them and their tests here, if
 /// need be by emulation. Subcommand and arguments are yours to add.
 ///
@@ -165,13 +194,6 @@ const KERNEL: &str = "-C relocation-model=static -C no-redzone=y -C panic=abort 
 /// The compiler for `arch` is missing, or there is no workspace.
 pub fn cargo(cache: &Cache, arch: Arch) -> Result<Command> {
     cargo_with(cache, arch, arch.name(), STATIC)
-}
-
-/// The same for kernels. One with other features is another file, because both may be wanted at once.
-fn kernel_cargo(cache: &Cache, arch: Arch, features: &[String]) -> Result<Command> {
-    let directory: Vec<&str> =
-        [arch.name(), "kernel"].into_iter().chain(features.iter().map(String::as_str)).collect();
-    cargo_with(cache, arch, &directory.join("-"), KERNEL)
 }
 
 /// With flags for the compiler, and so in a target directory of their own.

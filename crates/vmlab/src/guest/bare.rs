@@ -5,15 +5,21 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::command_line;
 use super::logs::Logs;
 use super::process::Process;
 use crate::accel::Accel;
+use crate::arch::{Arch, Cpu};
 use crate::error::{Error, Result};
 
-/// The port at which such a kernel ends: QEMU's `isa-debug-exit`.
+/// The port at which such a kernel for x86-64 ends: QEMU's `isa-debug-exit`.
 const EXIT_DEVICE: &str = "isa-debug-exit,iobase=0xf4,iosize=4";
 
-/// A machine for x86-64 that runs one PVH kernel, with a serial port and a port to exit by.
+/// One for aarch64 ends by a call to QEMU itself.
+const SEMIHOSTING: &str = "enable=on,target=native";
+
+/// A machine that runs one kernel, with a serial port and a way to end: on x86-64 a PVH kernel and a port to exit by, on aarch64 an ELF file on
+/// the machine `virt` with a GICv3, and semihosting.
 ///
 /// ```no_run
 /// let kernel = vmlab::toolchain::Artifact::bin("crosslock-baremetal", "baremetal").feature("kernel").bare_metal();
@@ -27,6 +33,7 @@ const EXIT_DEVICE: &str = "isa-debug-exit,iobase=0xf4,iosize=4";
 pub struct BareMetal {
     name: String,
     kernel: PathBuf,
+    cpu: Cpu,
     cpus: u32,
     memory_mib: u32,
     append: String,
@@ -36,7 +43,8 @@ pub struct BareMetal {
 /// What a kernel has left when its machine has ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// QEMU's exit status: twice what the kernel wrote to the exit port, plus 1. `None` if a signal ended it.
+    /// QEMU's exit status: on x86-64 twice what the kernel wrote to the exit port, plus 1; on aarch64 what it gave as its status.
+    /// `None` if a signal ended it.
     pub status: Option<i32>,
     /// All that came over the serial port; what is not UTF-8 is replaced.
     pub serial: String,
@@ -45,16 +53,23 @@ pub struct Ended {
 }
 
 impl BareMetal {
-    /// A machine with one virtual CPU and 64 MiB of memory, which must end within a minute.
+    /// A machine for x86-64 with one virtual CPU and 64 MiB of memory, which must end within a minute.
     pub fn new(kernel: impl Into<PathBuf>) -> Self {
         Self {
             name: "bare".into(),
             kernel: kernel.into(),
+            cpu: Cpu::X86_64,
             cpus: 1,
             memory_mib: 64,
             append: String::new(),
             limit: Duration::from_secs(60),
         }
+    }
+
+    /// A processor of this kind.
+    pub fn cpu(mut self, cpu: Cpu) -> Self {
+        self.cpu = cpu;
+        self
     }
 
     /// So many virtual CPUs.
@@ -81,11 +96,21 @@ impl BareMetal {
     /// QEMU cannot be started; it has not ended in time, and has been killed: then its logs are kept.
     pub fn run(self) -> Result<Ended> {
         let logs = Arc::new(Logs::create(&self.name)?);
-        let not_run = |error| Error::NotRun { program: QEMU.to_owned(), error };
+        let qemu = self.cpu.arch().qemu();
+        let not_run = |error| Error::NotRun { program: qemu.to_owned(), error };
         let said = logs.create_file("qemu.log")?;
-        let mut command = Command::new(QEMU);
-        command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35"]);
-        command.args(["-accel", Accel::Tcg.option(), "-device", EXIT_DEVICE]);
+        let mut command = Command::new(qemu);
+        command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
+        command.args(["-accel", Accel::Tcg.option()]);
+        match self.cpu.arch() {
+            Arch::X86_64 => command.args(["-machine", "q35", "-device", EXIT_DEVICE]),
+            Arch::Aarch64 => {
+                command.args(["-machine", "virt,gic-version=3", "-semihosting-config", SEMIHOSTING])
+            }
+        };
+        if let Some(model) = command_line::emulated_model(self.cpu) {
+            command.args(["-cpu", model]);
+        }
         command.args(["-smp", &self.cpus.to_string(), "-m", &format!("{}M", self.memory_mib)]);
         command.arg("-serial").arg(format!("file:{}", logs.console().display()));
         command.arg("-kernel").arg(&self.kernel).args(["-append", &self.append]);
@@ -104,5 +129,3 @@ impl BareMetal {
         Ok(Ended { status: status.code(), serial: String::from_utf8_lossy(&serial).into_owned(), took })
     }
 }
-
-const QEMU: &str = "qemu-system-x86_64";

@@ -73,10 +73,17 @@ fn model(config: &Config, accel: Accel) -> Option<&str> {
     match (&config.cpu_model, accel, config.cpu) {
         (Some(model), ..) => Some(model),
         (None, Accel::Kvm, _) => Some("host"),
-        (None, Accel::Tcg, Cpu::X86_64) => None,
-        (None, Accel::Tcg, Cpu::CortexA57) => Some("cortex-a57"),
+        (None, Accel::Tcg, cpu) => emulated_model(cpu),
+    }
+}
+
+/// For `-cpu`, where it is emulated; `None` for the machine's own.
+pub(super) fn emulated_model(cpu: Cpu) -> Option<&'static str> {
+    match cpu {
+        Cpu::X86_64 => None,
+        Cpu::CortexA57 => Some("cortex-a57"),
         // The architected algorithm of pointer authentication is slow to emulate.
-        (None, Accel::Tcg, Cpu::Aarch64Max) => Some("max,pauth-impdef=on"),
+        Cpu::Aarch64Max => Some("max,pauth-impdef=on"),
     }
 }
 
