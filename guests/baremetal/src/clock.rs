@@ -1,43 +1,27 @@
-//! Time: the CPU's time stamp counter, gauged by the APIC's timer.
-
-use core::arch::x86_64::_rdtsc;
+//! Time: the architecture's counter, at a rate that is found at boot.
 
 use crosslock_core::primitive::{AtomicU64, Ordering, spin_hint};
 
-use crate::apic;
+use crate::arch::clock;
 
-/// Counts of the time stamp counter in a microsecond, times 1024.
+/// Counts in a microsecond, times 1024.
 static RATE: AtomicU64 = AtomicU64::new(0);
 
 const SHIFT: u32 = 10;
 
-/// For how long the two clocks are compared, in ticks of the APIC's timer: 20 ms.
-const GAUGE: u32 = apic::TIMER_HZ / 50;
-
-/// The time stamp counter of the running CPU. Those of two CPUs may differ.
+/// The counter of the running CPU. Those of two CPUs may differ.
 #[inline]
 pub(crate) fn cycles() -> u64 {
-    // SAFETY: every x86-64 CPU has the instruction, and this kernel may use it.
-    unsafe { _rdtsc() }
+    clock::count()
 }
 
 /// On the first CPU, once, with interrupts off: finds the rate.
 pub(crate) fn gauge() {
-    apic::start_count(u32::MAX);
-    let (start, from) = (cycles(), apic::count());
-    let ticks = loop {
-        let ticks = from.wrapping_sub(apic::count());
-        if ticks >= GAUGE {
-            break ticks;
-        }
-        spin_hint();
-    };
-    let cycles = cycles() - start;
-    apic::start_count(0);
-    RATE.store((cycles << SHIFT) * 1000 / u64::from(ticks), Ordering::Relaxed);
+    let (counts, ns) = clock::gauge();
+    RATE.store((counts << SHIFT) * 1000 / ns, Ordering::Relaxed);
 }
 
-/// Counts of the time stamp counter in a millisecond.
+/// Counts in a millisecond.
 pub(crate) fn khz() -> u64 {
     (RATE.load(Ordering::Relaxed) * 1000) >> SHIFT
 }

@@ -6,11 +6,12 @@ use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering, spin_hint};
 use crosslock_core::{RawPvQSpin, RawQSpin, RawTas};
 use crosslock_kernel::{Problem, RawSpinLock, Report, Severity};
 
+use crate::arch::{interrupts, irq};
 use crate::console::{self, Status};
 use crate::interrupts::Irq;
 use crate::platform::{self, Kernel};
 use crate::scene::{self, Scene};
-use crate::{OPTIONS, apic, clock, cpu, watchdog};
+use crate::{OPTIONS, clock, cpu, watchdog};
 
 /// Problems that were reported, as far as they were expected.
 static REPORTED: AtomicU32 = AtomicU32::new(0);
@@ -60,9 +61,9 @@ pub(crate) fn wrong_order() -> u32 {
     let outer = one.lock_irqsave();
     let inner = other.lock_irqsave();
     drop(outer);
-    let stayed_off = !x86_64::instructions::interrupts::are_enabled();
+    let stayed_off = !irq::are_enabled();
     drop(inner);
-    let are_on = x86_64::instructions::interrupts::are_enabled();
+    let are_on = irq::are_enabled();
     let reports = REPORTED.load(Ordering::Relaxed);
     check(
         "wrong-order",
@@ -89,7 +90,7 @@ pub(crate) fn deadlock() -> u32 {
     let lock = RawSpinLock::new(0);
     scene::play(&Handler(&lock), 1, &|_| {
         let mut guard = lock.lock();
-        apic::send(0, Irq::Low);
+        interrupts::send(0, Irq::Low);
         clock::wait_us(1000);
         *guard += 1;
     });

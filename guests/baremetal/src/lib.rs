@@ -5,12 +5,18 @@
 pub mod options;
 pub mod report;
 
-/// The port at which the kernel ends, as QEMU's `isa-debug-exit,iobase=0xf4,iosize=4` has it: QEMU's exit status then is
-/// twice the value written, plus 1.
+/// The port at which the kernel ends on x86-64, as QEMU's `isa-debug-exit,iobase=0xf4,iosize=4` has it.
 pub const EXIT_PORT: u16 = 0xf4;
 
-/// Written to the exit port when all that was asked for has passed.
+/// The status that all that was asked for has passed.
 pub const PASSED: u32 = 0x10;
 
-/// Written to the exit port when something has failed.
+/// The status that something has failed.
 pub const FAILED: u32 = 0x11;
+
+/// QEMU's exit status when the kernel ends with `status`: `isa-debug-exit` makes that of it, and the kernel itself where it ends by
+/// semihosting.
+#[must_use]
+pub const fn exit_status(status: u32) -> i32 {
+    (2 * status + 1).cast_signed()
+}

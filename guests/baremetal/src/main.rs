@@ -4,15 +4,11 @@
 #![no_main]
 #![warn(clippy::std_instead_of_core)]
 
-mod apic;
-mod boot;
+mod arch;
 mod clock;
 mod console;
 mod control;
 mod cpu;
-mod descriptors;
-mod exception;
-mod hypervisor;
 mod interrupts;
 mod load;
 mod memory;
@@ -28,8 +24,9 @@ use crosslock_baremetal::report::{Boot, Line, text};
 use crosslock_core::select::{Choice, Features, Mode};
 use once::Once;
 
+use crate::arch::hypervisor::Hypervisor;
+use crate::arch::{boot, irq};
 use crate::console::Status;
-use crate::hypervisor::Hypervisor;
 use crate::platform::{SETTINGS, Settings, Wake};
 
 static OPTIONS: Once<Options> = Once::new();
@@ -37,15 +34,14 @@ static OPTIONS: Once<Options> = Once::new();
 /// The algorithm behind queued locks, and its name.
 static CHOICE: Once<(Choice, Lock)> = Once::new();
 
-/// Where every CPU comes to, on a stack of its own, with interrupts off: the first with the hypervisor's `start_info`.
-extern "sysv64" fn start(start_info: usize, number: usize) -> ! {
+/// Where every CPU comes to, on a stack of its own, with interrupts off: the first with what the machine tells its kernel
+/// (PVH's `start_info`, a device tree).
+extern "C" fn start(told: usize, number: usize) -> ! {
     let cpu = cpu::adopt(number);
-    descriptors::load(number);
-    let options = if number == 0 { boot_first(start_info) } else { OPTIONS.get() };
-    interrupts::load();
-    apic::enable();
+    let options = if number == 0 { boot_first(told) } else { OPTIONS.get() };
+    arch::interrupts::open();
     SETTINGS.get().hypervisor.share_steal_time();
-    x86_64::instructions::interrupts::enable();
+    irq::enable();
     if number != 0 {
         if number < options.cpus as usize {
             cpu.set_online();
@@ -57,11 +53,11 @@ extern "sysv64" fn start(start_info: usize, number: usize) -> ! {
 }
 
 /// What is done once, before the others start.
-fn boot_first(start_info: usize) -> &'static Options {
+fn boot_first(told: usize) -> &'static Options {
     console::open();
-    interrupts::prepare();
-    // SAFETY: as the hypervisor gave it; nothing has been written but this kernel's own data.
-    let line = unsafe { boot::command_line(start_info) }.unwrap_or_default();
+    arch::interrupts::prepare();
+    // SAFETY: as the machine gave it; nothing has been written but this kernel's own data.
+    let line = unsafe { boot::command_line(told) }.unwrap_or_default();
     console::log(format_args!("crosslock baremetal: {line}"));
     match Options::parse(line) {
         Ok(options) => OPTIONS.set(options),
@@ -78,8 +74,6 @@ fn boot_first(start_info: usize) -> &'static Options {
         Kick::Auto => Wake::Never,
     };
     SETTINGS.set(Settings { hypervisor, wake, spin_threshold: options.spin });
-    apic::choose(hypervisor.has_x2apic);
-    apic::enable();
     clock::gauge();
     options
 }
@@ -88,7 +82,7 @@ fn main(options: &Options) -> Status {
     let cpus = smp::start(options.cpus as usize);
     let Settings { hypervisor, wake, .. } = SETTINGS.get();
     let features = Features {
-        preemptible: hypervisor.is_there,
+        preemptible: hypervisor.is_there || options.kick == Kick::Ipi,
         unhalt: *wake != Wake::Never,
         realtime: hypervisor.is_realtime(),
         cpus: options.cpus,
@@ -105,7 +99,7 @@ fn main(options: &Options) -> Status {
     console::report(&Line::Boot(Boot {
         hypervisor: text(format_args!("{}", hypervisor.name())),
         cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
-        tsc_khz: clock::khz(),
+        clock_khz: clock::khz(),
         unhalt: hypervisor.unhalts(),
         steal_time: hypervisor.has_steal_time(),
         chosen: text(format_args!("{chosen}")),
@@ -120,7 +114,7 @@ fn main(options: &Options) -> Status {
         return Status::Failed;
     }
     // The first CPU's timer is the watchdog's, too.
-    apic::start_timer(options.hz);
+    arch::interrupts::start_timer(options.hz);
     let failures = match options.task {
         Task::Load => load::forms(options),
         Task::Nesting => nesting::run(options),

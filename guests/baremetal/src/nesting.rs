@@ -17,11 +17,12 @@ use crosslock_core::primitive::{AtomicU32, Ordering, spin_hint};
 use crosslock_core::{Event, LockType, NODES_PER_CPU, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
 use crosslock_kernel::{ArchSpinLock, Platform, RawSpinLock, raise_softirq};
 
+use crate::arch::interrupts;
 use crate::control::check_of;
 use crate::interrupts::Irq;
 use crate::platform::{self, Kernel, Plain};
 use crate::scene::{self, Scene};
-use crate::{CHOICE, apic, clock, cpu, smp, watchdog};
+use crate::{CHOICE, clock, cpu, smp, watchdog};
 
 /// Waits that nest, from the outermost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,9 +101,9 @@ impl<L: ArchSpinLock<Kernel<L>> + 'static> Nesting<'_, L> {
             match self.contexts[level] {
                 // It is there by itself.
                 Context::Task => {}
-                Context::Softirq | Context::Low => apic::send(cpu, Irq::Low),
-                Context::High => apic::send(cpu, Irq::High),
-                Context::Nmi => apic::send_nmi(cpu),
+                Context::Softirq | Context::Low => interrupts::send(cpu, Irq::Low),
+                Context::High => interrupts::send(cpu, Irq::High),
+                Context::Nmi => interrupts::send_nmi(cpu),
             }
             // Without a node, it is past the point where that is counted.
             let has_none = || no_node(cpu) > before;
@@ -245,7 +246,7 @@ pub(crate) fn run(options: &Options) -> u32 {
     // The waiters' own timers would only make them slower; CPU 0 has the watchdog.
     smp::run(options.cpus as usize, &|number| {
         if number != 0 {
-            apic::start_timer(0);
+            interrupts::start_timer(0);
         }
     });
     let mut failures = 0;

@@ -90,7 +90,8 @@ named! {
     Kick {
         /// By hypercall if the hypervisor offers it; else waiters do not halt.
         Auto = "auto",
-        /// By an interrupt, where the hypervisor offers nothing better.
+        /// By an interrupt, where the hypervisor offers nothing better. It also says that there is one, which not every
+        /// architecture tells.
         Ipi = "ipi",
     }
 }

@@ -6,20 +6,20 @@ use core::marker::PhantomData;
 use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering};
 use crosslock_core::{ConstContext, Context, CpuId, Event, HashEntry, LockKey, PerCpu, PvOps, RawTas};
 use crosslock_kernel::{ArchSpinLock, CpuState, NoHooks, Platform, Report, Spinning};
-use x86_64::instructions::{hlt, interrupts};
 
+use crate::arch::hypervisor::{self, Hypervisor};
+use crate::arch::{interrupts, irq};
 use crate::cpu::{self, MAX_CPUS};
-use crate::hypervisor::{self, Hypervisor};
 use crate::interrupts::Irq;
 use crate::once::Once;
-use crate::{apic, control, scene};
+use crate::{control, scene};
 
-/// How a CPU in HLT is woken.
+/// How a CPU that waits for an interrupt is woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
     /// By hypercall, its interrupts on or off.
     Hypercall,
-    /// By an interrupt, so only where those are on.
+    /// By an interrupt; on some architectures only where those are on.
     Ipi,
     /// Not at all: waiters spin.
     Never,
@@ -73,17 +73,17 @@ unsafe impl<L: ArchSpinLock<Self> + 'static> Platform for Kernel<L> {
 
     #[inline]
     fn irqs_disabled() -> bool {
-        !interrupts::are_enabled()
+        !irq::are_enabled()
     }
 
     #[inline]
     fn irq_disable() {
-        interrupts::disable();
+        irq::disable();
     }
 
     #[inline]
     unsafe fn irq_enable() {
-        interrupts::enable();
+        irq::enable();
     }
 
     fn softirq(vector: u32) {
@@ -114,35 +114,40 @@ unsafe impl<L> Context for Kernel<L> {
 }
 
 impl<L> PvOps for Kernel<L> {
-    /// HLT. With interrupts on, the look at the word and the HLT are one to interrupts: they are off from before the look
-    /// until `sti; hlt`, of which the first lets none in before the second has begun; so a kick that is an interrupt
-    /// ends the HLT. A kick that is a hypercall is remembered for the next HLT, so it needs no such care, and works with
-    /// interrupts off, too.
+    /// HLT, WFI. With interrupts on, the look at the word and the wait are one to interrupts: they are off from before the look
+    /// until the wait has begun, see [`irq::enable_and_wait`]; so a kick that is an interrupt ends it. A kick that is a
+    /// hypercall is remembered for the next HLT, so it needs no such care, and works with interrupts off, too; and so, on
+    /// some architectures, does an interrupt.
     fn pv_wait(&self, word: &AtomicU32, mask: u32, value: u32) {
         // Nothing wakes a CPU in an NMI; and a kick that its interrupted task waits for must not be used up.
         if cpu::this().state.preempt_count().get().in_nmi() {
             return;
         }
         let wake = SETTINGS.get().wake;
-        let were_enabled = interrupts::are_enabled();
-        if wake == Wake::Never || !were_enabled && wake == Wake::Ipi {
+        let were_enabled = irq::are_enabled();
+        let wakes_here = match wake {
+            Wake::Hypercall => true,
+            Wake::Ipi => were_enabled || irq::ENDS_WAIT_WHILE_DISABLED,
+            Wake::Never => false,
+        };
+        if !wakes_here {
             return;
         }
         let cpu = cpu::this();
-        interrupts::disable();
-        // Relaxed: the kick comes after the change, and a HLT is no memory access; see above for what it may miss.
+        irq::disable();
+        // Relaxed: the kick comes after the change, and a wait is no memory access; see above for what it may miss.
         if word.load(Ordering::Relaxed) & mask == value {
             cpu.halted.store(1, Ordering::Relaxed);
             cpu::add(&cpu.halts, 1);
             if were_enabled {
-                interrupts::enable_and_hlt();
+                irq::enable_and_wait();
             } else {
-                hlt();
+                irq::wait();
             }
             cpu.halted.store(0, Ordering::Relaxed);
         }
         if were_enabled {
-            interrupts::enable();
+            irq::enable();
         }
     }
 
@@ -160,7 +165,7 @@ impl<L> PvOps for Kernel<L> {
                     "the hypervisor offers KVM_HC_KICK_CPU, and refuses it"
                 );
             }
-            Wake::Ipi => apic::send(cpu.index(), Irq::Kick),
+            Wake::Ipi => interrupts::send(cpu.index(), Irq::Kick),
             Wake::Never => {}
         }
     }

@@ -36,8 +36,8 @@ pub struct Boot {
     pub hypervisor: Text,
     /// CPUs that have come up.
     pub cpus: u32,
-    /// The time stamp counter's rate, in kHz.
-    pub tsc_khz: u64,
+    /// The rate of the clock (time stamp counter, generic timer), in kHz.
+    pub clock_khz: u64,
     /// Whether the hypervisor says that it wakes halted CPUs (`KVM_FEATURE_PV_UNHALT`).
     pub unhalt: bool,
     /// Whether the hypervisor tells who is preempted (steal time).

@@ -4,11 +4,11 @@ use core::cell::UnsafeCell;
 use core::fmt;
 
 use crosslock_core::primitive::{AtomicU32, Ordering, spin_hint};
-use x86_64::instructions::interrupts;
 
+use crate::arch::{interrupts, irq, machine};
 use crate::cpu::MAX_CPUS;
 use crate::interrupts::Irq;
-use crate::{apic, boot, clock, console, cpu};
+use crate::{clock, console, cpu};
 
 /// How long CPUs may take to come up, in microseconds.
 const START_LIMIT_US: u64 = 5_000_000;
@@ -49,8 +49,7 @@ static SEEN: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
 pub(crate) fn start(cpus: usize) -> usize {
     let online = || cpu::all().iter().filter(|cpu| cpu.is_online()).count();
     if cpus > 1 {
-        boot::place_trampoline();
-        apic::start_others(boot::TRAMPOLINE, clock::wait_us);
+        machine::start_others(cpus, clock::wait_us);
         let start = clock::Instant::now();
         while online() < cpus && start.elapsed_ns() / 1000 < START_LIMIT_US {
             spin_hint();
@@ -59,18 +58,18 @@ pub(crate) fn start(cpus: usize) -> usize {
     online()
 }
 
-/// What the others do: work that comes, and HLT in between.
+/// What the others do: work that comes, and waits for it.
 pub(crate) fn serve(number: usize) -> ! {
     let mut seen = 0;
     loop {
-        interrupts::disable();
+        irq::disable();
         let job = JOB.number.load(Ordering::Acquire);
         if job == seen || job.is_multiple_of(2) {
-            // Work is announced by an interrupt, which cannot come between the look and the HLT.
-            interrupts::enable_and_hlt();
+            // Work is announced by an interrupt, which cannot come between the look and the wait.
+            irq::enable_and_wait();
             continue;
         }
-        interrupts::enable();
+        irq::enable();
         seen = job;
         SEEN[number].store(job, Ordering::Relaxed);
         // SAFETY: `number` is odd, so the first CPU has written it, and waits for `done`.
@@ -90,7 +89,7 @@ pub(crate) fn run(cpus: usize, work: &(dyn Fn(usize) + Sync)) {
     JOB.done.store(0, Ordering::Relaxed);
     let number = JOB.number.fetch_add(1, Ordering::Release) + 1;
     for other in 1..cpus {
-        apic::send(other, Irq::Call);
+        interrupts::send(other, Irq::Call);
     }
     // All begin together, as far as that can be had.
     let mut asked = clock::Instant::now();
@@ -114,6 +113,6 @@ pub(crate) fn run(cpus: usize, work: &(dyn Fn(usize) + Sync)) {
 fn call_again(cpus: usize, number: u32) {
     for other in (1..cpus).filter(|&other| SEEN[other].load(Ordering::Relaxed) != number) {
         console::log(format_args!("cpu {other} has not come to job {number}, and is called again"));
-        apic::send(other, Irq::Call);
+        interrupts::send(other, Irq::Call);
     }
 }

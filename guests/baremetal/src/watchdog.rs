@@ -6,7 +6,7 @@ use crosslock_core::primitive::{AtomicU64, Ordering};
 use crate::console::{self, Status};
 use crate::{clock, control, cpu, platform, smp};
 
-/// When the first CPU must be through with what it does, by its time stamp counter; 0 where there is no limit.
+/// When the first CPU must be through with what it does, by its clock; 0 where there is no limit.
 static DEADLINE: AtomicU64 = AtomicU64::new(0);
 
 /// From now on the first CPU has so many milliseconds; 0 is no limit. Its timer must run.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crosslock_baremetal::PASSED;
 use crosslock_baremetal::report::{Boot, Check, Line, Run};
+use crosslock_baremetal::{PASSED, exit_status};
 use serde::Serialize;
 
 use super::machines::Place;
@@ -74,7 +74,7 @@ impl Outcome {
                 Err(error) => problems.push(format!("{error} in {line}")),
             }
         }
-        let passed = i32::try_from(2 * PASSED + 1).ok();
+        let passed = Some(exit_status(PASSED));
         match failures {
             None => problems.push(format!("the kernel did not come to its end (status {status:?})")),
             Some(_) if status == passed => {}
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     const STATUS: Option<i32> = Some(33);
-    const BOOT: &str = r#"{"boot":{"hypervisor":"KVMKVMKVM","cpus":2,"tsc_khz":1,"unhalt":true,"steal_time":true,"chosen":"pvqspinlock","reason":"waiters can be woken"}}"#;
+    const BOOT: &str = r#"{"boot":{"hypervisor":"KVMKVMKVM","cpus":2,"clock_khz":1,"unhalt":true,"steal_time":true,"chosen":"pvqspinlock","reason":"waiters can be woken"}}"#;
     const END: &str = r#"{"end":{"failures":0}}"#;
 
     fn step(expect: Expect) -> Step {

@@ -6,13 +6,14 @@ use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering, spin_hint};
 use crosslock_core::{Corrupted, Event, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
 use crosslock_kernel::{ArchSpinLock, Failure, Up, raise_softirq};
 
+use crate::arch::interrupts;
 use crate::clock::Instant;
 use crate::control::{check, totals};
 use crate::cpu::{self, MAX_CPUS};
 use crate::interrupts::Irq;
 use crate::platform::{Kernel, Plain};
 use crate::scene::{self, Scene};
-use crate::{CHOICE, apic, console, watchdog};
+use crate::{CHOICE, console, watchdog};
 
 mod form;
 mod subject;
@@ -104,7 +105,7 @@ fn run<L: ArchSpinLock<Kernel<L>> + 'static>(
     watchdog::set(u64::from(until.warm_up_ms + until.ms) + GRACE_MS);
     scene::play(&load, cpus, &|number| {
         if number != 0 {
-            apic::start_timer(options.hz);
+            interrupts::start_timer(options.hz);
         }
         let start = Instant::now();
         let mut from = (warm_up == 0).then_some(0);
@@ -132,7 +133,7 @@ fn run<L: ArchSpinLock<Kernel<L>> + 'static>(
             violations += u64::from(!right);
             written += u64::from(wrote);
             if rival != Rival::Nobody && count % SECTIONS_PER_INTERRUPT == 0 {
-                apic::send((number + 1) % cpus, Irq::Low);
+                interrupts::send((number + 1) % cpus, Irq::Low);
             }
         }
         if number == 0 {
@@ -141,7 +142,7 @@ fn run<L: ArchSpinLock<Kernel<L>> + 'static>(
         load.add(violations, written);
         // The first CPU's goes on for the watchdog.
         if number != 0 {
-            apic::start_timer(0);
+            interrupts::start_timer(0);
         }
     });
     watchdog::set(0);

@@ -15,7 +15,7 @@ use crate::once::Once;
 /// stack pointer. Maskable ones move to below the red zone of the stack that they interrupt, so they can nest.
 #[derive(Clone, Copy, Debug)]
 #[repr(u16)]
-pub(crate) enum Ist {
+pub(super) enum Ist {
     Interrupt = 0,
     Nmi = 1,
     Exception = 2,
@@ -44,7 +44,7 @@ static GDT: [Once<GlobalDescriptorTable>; MAX_CPUS] = [const { Once::new() }; MA
 /// # Panics
 /// It has them.
 #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one change, of which no part may be missing")]
-pub(crate) fn load(number: usize) {
+pub(super) fn load(number: usize) {
     let stacks = IST_STACKS.0.get().cast::<[Stack; STACKS]>().wrapping_add(number).cast::<Stack>();
     // The TSS is packed, so its table is filled apart.
     let mut tss = TaskStateSegment::new();

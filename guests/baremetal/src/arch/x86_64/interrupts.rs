@@ -1,83 +1,51 @@
 //! Interrupts: their vectors, and the way to who handles them.
-//!
-//! ```text
-//!   task  <  softirq  <  hardirq Low  <  hardirq High  <  NMI        each can interrupt those before it
-//! ```
-//! A handler runs with interrupts off, unless it turns them on: then those of a higher priority class come through. When
-//! the outermost one is over, `crosslock_kernel` runs the softirqs that were raised, with interrupts on.
 
 use core::arch::global_asm;
 
-use crosslock_kernel::{hardirq, nmi};
 use x86_64::VirtAddr;
 use x86_64::instructions::port::Port;
 use x86_64::structures::idt::InterruptDescriptorTable;
 
-use crate::descriptors::Ist;
+pub(crate) use super::apic::{send, send_nmi, start_timer};
+use super::descriptors::Ist;
+use super::{apic, exception};
+use crate::interrupts::{self, Irq};
 use crate::once::Once;
-use crate::platform::Plain;
-use crate::{apic, cpu, exception, scene, watchdog};
 
-/// A maskable interrupt. The order is that of the stubs in `entry.s`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Irq {
-    /// For tests: of the lowest priority class.
-    Low,
-    /// For tests: comes through while `Low` is handled with interrupts on.
-    High,
-    /// Another CPU has work for this one.
-    Call,
-    /// The local APIC's timer.
-    Timer,
-    /// Ends a HLT.
-    Kick,
-    /// The APIC's own.
-    Spurious,
-}
-
-impl Irq {
-    const ALL: [Self; 6] = [Self::Low, Self::High, Self::Call, Self::Timer, Self::Kick, Self::Spurious];
-
-    /// Its number; the upper four bits are its priority class.
-    pub(crate) const fn vector(self) -> u8 {
-        match self {
-            Self::Low => 0x41,
-            Self::Call => 0x51,
-            Self::High => 0x81,
-            Self::Timer => 0xd0,
-            Self::Kick => 0xe0,
-            Self::Spurious => 0xff,
-        }
+/// The number of an interrupt; the upper four bits are its priority class.
+pub(super) const fn vector(irq: Irq) -> u8 {
+    match irq {
+        Irq::Low => 0x41,
+        Irq::Call => 0x51,
+        Irq::High => 0x81,
+        Irq::Timer => 0xd0,
+        Irq::Kick => 0xe0,
     }
 }
+
+/// The APIC's own, where an interrupt went away before it was taken.
+pub(super) const SPURIOUS: u8 = 0xff;
+
+/// The stubs in `entry.s`: one for each interrupt in the order of [`Irq::ALL`], and the last for the spurious one.
+const STUBS: usize = Irq::ALL.len() + 1;
 
 global_asm!(include_str!("entry.s"), irq = sym irq_entry, nmi = sym nmi_entry, exception = sym exception::entry);
 
 extern "sysv64" fn irq_entry(index: u32) {
-    let Some(&irq) = Irq::ALL.get(index as usize) else { return };
-    // SAFETY: the stub comes here with interrupts disabled.
-    unsafe {
-        hardirq::<Plain, _>(|| {
-            if irq == Irq::Timer {
-                cpu::add(&cpu::this().ticks, 1);
-                watchdog::tick();
-            }
-            scene::now(|scene| scene.hardirq(irq));
-            // The APIC's own interrupts are not in service.
-            if irq != Irq::Spurious {
-                apic::end_of_interrupt();
-            }
-        });
+    // A spurious one is not in service, so it is not ended.
+    if let Some(&irq) = Irq::ALL.get(index as usize) {
+        // SAFETY: the stub comes here with interrupts disabled.
+        unsafe { interrupts::handle(irq, apic::end_of_interrupt) };
     }
 }
 
 extern "sysv64" fn nmi_entry() {
     // SAFETY: the stub comes here by a non-maskable interrupt.
-    unsafe { nmi::<Plain, _>(|| scene::now(|scene| scene.nmi())) };
+    unsafe { interrupts::handle_nmi() };
 }
 
 unsafe extern "C" {
-    static irq_entries: [u64; Irq::ALL.len()];
+    static irq_entries: [u64; STUBS];
     static exception_entries: [u64; 32];
 }
 
@@ -136,13 +104,15 @@ pub(crate) fn prepare() {
     for (vector, &entry) in (0..).zip(exceptions) {
         set(vector, entry, if vector == 2 { Ist::Nmi } else { Ist::Exception });
     }
-    for (irq, &entry) in Irq::ALL.iter().zip(irqs) {
-        set(irq.vector(), entry, Ist::Interrupt);
+    for (vector, &entry) in Irq::ALL.into_iter().map(vector).chain([SPURIOUS]).zip(irqs) {
+        set(vector, entry, Ist::Interrupt);
     }
     IDT.set(idt);
+    apic::choose();
 }
 
-/// On each CPU, after [`prepare`] and its descriptors.
-pub(crate) fn load() {
+/// On each CPU, after [`prepare`]: from now on they come, as soon as they are enabled.
+pub(crate) fn open() {
     IDT.get().load();
+    apic::enable();
 }

@@ -8,6 +8,8 @@ use crosslock_core::primitive::{AtomicU32, Ordering, spin_hint};
 use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::registers::model_specific::Msr;
 
+use super::hypervisor;
+use super::interrupts::{SPURIOUS, vector};
 use crate::interrupts::Irq;
 
 const XAPIC_BASE: usize = 0xfee0_0000;
@@ -18,7 +20,7 @@ const BASE_ENABLE: u64 = 1 << 11;
 const BASE_X2APIC: u64 = 1 << 10;
 
 /// Ticks of the timer in a second.
-pub(crate) const TIMER_HZ: u32 = 1_000_000_000;
+pub(super) const TIMER_HZ: u32 = 1_000_000_000;
 
 /// A register, by its offset in xAPIC memory divided by 16, which is its number in x2APIC.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +58,8 @@ fn is_x2apic() -> bool {
 }
 
 /// On the first CPU, before all else here: which registers to use.
-pub(crate) fn choose(has_x2apic: bool) {
-    X2APIC.store(u32::from(has_x2apic), Ordering::Relaxed);
+pub(super) fn choose() {
+    X2APIC.store(u32::from(hypervisor::has_x2apic()), Ordering::Relaxed);
 }
 
 fn write(register: Register, value: u32) {
@@ -83,7 +85,7 @@ fn read(register: Register) -> u32 {
 }
 
 /// Turns the running CPU's APIC on, with its timer off.
-pub(crate) fn enable() {
+pub(super) fn enable() {
     let mut base = Msr::new(BASE_MSR);
     // SAFETY: reads where the APIC is.
     let found = unsafe { base.read() };
@@ -93,12 +95,12 @@ pub(crate) fn enable() {
     write(Register::Tpr, 0);
     write(Register::Timer, TIMER_MASKED);
     write(Register::Divide, DIVIDE_BY_1);
-    write(Register::Spurious, SPURIOUS_ENABLE | u32::from(Irq::Spurious.vector()));
+    write(Register::Spurious, SPURIOUS_ENABLE | u32::from(SPURIOUS));
     write(Register::Esr, 0);
 }
 
 /// The interrupt in service is done with.
-pub(crate) fn end_of_interrupt() {
+pub(super) fn end_of_interrupt() {
     write(Register::Eoi, 0);
 }
 
@@ -106,7 +108,7 @@ pub(crate) fn end_of_interrupt() {
 pub(crate) fn start_timer(hz: u32) {
     match TIMER_HZ.checked_div(hz) {
         Some(count) => {
-            write(Register::Timer, TIMER_PERIODIC | u32::from(Irq::Timer.vector()));
+            write(Register::Timer, TIMER_PERIODIC | u32::from(vector(Irq::Timer)));
             write(Register::InitialCount, count);
         }
         None => {
@@ -117,19 +119,19 @@ pub(crate) fn start_timer(hz: u32) {
 }
 
 /// Lets the timer run without interrupts, from a count of `from` downwards.
-pub(crate) fn start_count(from: u32) {
+pub(super) fn start_count(from: u32) {
     write(Register::Timer, TIMER_MASKED);
     write(Register::InitialCount, from);
 }
 
 /// Where the count is.
-pub(crate) fn count() -> u32 {
+pub(super) fn count() -> u32 {
     read(Register::CurrentCount)
 }
 
 /// Interrupts `cpu`.
 pub(crate) fn send(cpu: usize, irq: Irq) {
-    command(cpu, ICR_ASSERT | u32::from(irq.vector()));
+    command(cpu, ICR_ASSERT | u32::from(vector(irq)));
 }
 
 /// Interrupts `cpu`, whether it wants to be or not.
@@ -138,7 +140,7 @@ pub(crate) fn send_nmi(cpu: usize) {
 }
 
 /// Starts all others at the trampoline. `wait` waits for so many microseconds.
-pub(crate) fn start_others(trampoline: usize, wait: impl Fn(u64)) {
+pub(super) fn start_others(trampoline: usize, wait: impl Fn(u64)) {
     let page = u32::try_from(trampoline >> 12).unwrap_or(0) & 0xff;
     command(0, ICR_ALL_BUT_SELF | ICR_ASSERT | ICR_INIT);
     wait(10_000);

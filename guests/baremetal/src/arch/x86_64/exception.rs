@@ -1,7 +1,5 @@
 //! What ends the kernel before its time.
 
-use core::panic::PanicInfo;
-
 use x86_64::registers::control::Cr2;
 
 use crate::console::{self, Status};
@@ -10,7 +8,7 @@ use crate::cpu;
 /// What an exception leaves on its stack.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Frame {
+pub(super) struct Frame {
     number: u64,
     error: u64,
     rip: u64,
@@ -21,18 +19,12 @@ pub(crate) struct Frame {
 }
 
 /// Called by the stubs.
-pub(crate) extern "sysv64" fn entry(frame: &Frame) -> ! {
+pub(super) extern "sysv64" fn entry(frame: &Frame) -> ! {
     let Frame { number, error, rip, rsp, .. } = frame;
     let address = Cr2::read_raw();
     console::log(format_args!(
         "cpu {}: exception {number}, error {error:#x}, at {rip:#x}, stack {rsp:#x}, cr2 {address:#x}",
         cpu::number()
     ));
-    console::exit(Status::Failed)
-}
-
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
-    console::log(format_args!("cpu {}: {info}", cpu::number()));
     console::exit(Status::Failed)
 }

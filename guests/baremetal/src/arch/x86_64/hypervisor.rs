@@ -38,7 +38,11 @@ pub(crate) struct Hypervisor {
     features: u32,
     hints: u32,
     is_amd: bool,
-    pub(crate) has_x2apic: bool,
+}
+
+/// Whether the CPU has the x2APIC's registers.
+pub(super) fn has_x2apic() -> bool {
+    __cpuid(LEAF_FEATURES).ecx & ECX_X2APIC != 0
 }
 
 impl Hypervisor {
@@ -46,7 +50,6 @@ impl Hypervisor {
     pub(crate) fn find() -> Self {
         let features = __cpuid(LEAF_FEATURES);
         let mut found = Self {
-            has_x2apic: features.ecx & ECX_X2APIC != 0,
             is_there: features.ecx & ECX_HYPERVISOR != 0,
             // "AuthenticAMD", of which the first four letters stand in ebx.
             is_amd: __cpuid(LEAF_VENDOR).ebx == u32::from_le_bytes(*b"Auth"),

@@ -1,10 +1,8 @@
 //! How CPUs come to Rust: the PVH entry, the trampoline of the others, paging, and what the hypervisor tells.
 
-mod start_info;
-
 use core::arch::global_asm;
 
-pub(crate) use start_info::command_line;
+pub(crate) use super::start_info::command_line;
 
 use crate::cpu::MAX_CPUS;
 
@@ -12,7 +10,7 @@ use crate::cpu::MAX_CPUS;
 const STACK_SIZE: usize = 128 << 10;
 
 /// Where CPUs that get a SIPI start: below 1 MiB, at a page, out of the way of what the hypervisor left there.
-pub(crate) const TRAMPOLINE: usize = 0x8000;
+pub(super) const TRAMPOLINE: usize = 0x8000;
 
 global_asm!(
     include_str!("start.s"),
@@ -27,7 +25,7 @@ unsafe extern "C" {
 }
 
 /// Copies the code that CPUs start with to where SIPI can point them.
-pub(crate) fn place_trampoline() {
+pub(super) fn place_trampoline() {
     let (from, end) = (&raw const trampoline_start, &raw const trampoline_end);
     // SAFETY: TRAMPOLINE is RAM below 1 MiB that nothing else uses, identity-mapped; the source is all between the two
     // symbols, and far above it.
