@@ -2,6 +2,7 @@
 #![cfg(feature = "host")]
 
 use crosslock_lab::kernel::{Effort, Machines, Place, Verdict, plan};
+use vmlab::Cpu;
 
 fn all_pass(is_meant: impl Fn(Place) -> bool) {
     let machines = Machines::new().unwrap();
@@ -20,7 +21,19 @@ fn all_pass(is_meant: impl Fn(Place) -> bool) {
 #[test]
 #[ignore = "boots guests"]
 fn every_lock_in_every_form_under_emulation() {
-    all_pass(|place| place == Place::Tcg);
+    all_pass(|place| place == Place::Tcg { cpu: Cpu::X86_64 });
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn the_same_with_ll_sc() {
+    all_pass(|place| place == Place::Tcg { cpu: Cpu::CortexA57 });
+}
+
+#[test]
+#[ignore = "boots guests"]
+fn the_same_with_lse() {
+    all_pass(|place| place == Place::Tcg { cpu: Cpu::Aarch64Max });
 }
 
 #[test]

@@ -18,7 +18,11 @@ pub enum Place {
     /// No machine: threads of a process, as `crosslock_kernel`'s hosted platform has them.
     Hosted,
     /// QEMU's emulation: virtual CPUs are threads of this machine.
-    Tcg,
+    Tcg {
+        /// What is emulated.
+        #[serde(serialize_with = "serialize_name")]
+        cpu: Cpu,
+    },
     /// KVM in an emulated machine of two CPUs; the virtual CPUs have `on` of them to run on.
     Kvm {
         /// One or two.
@@ -30,10 +34,14 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Hosted => f.write_str("hosted"),
-            Self::Tcg => f.write_str("tcg"),
+            Self::Tcg { cpu } => write!(f, "tcg {cpu}"),
             Self::Kvm { on } => write!(f, "kvm on {on}"),
         }
     }
+}
+
+fn serialize_name<S: serde::Serializer>(cpu: &Cpu, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(cpu.name())
 }
 
 /// A processor with SVM, which QEMU emulates. Without nested paging: with it, a virtual CPU was seen now and then to die of a triple fault,
@@ -50,42 +58,44 @@ const VMM: &str = "/bin/crosslock-vmm";
 const KERNEL: &str = "/boot/kernel";
 const CHECKED_KERNEL: &str = "/boot/kernel-checked";
 
-/// The kernels, and the machine with KVM, booted when it is first needed.
+/// The kernels, each built when it is first needed, and the machine with KVM, booted then.
 #[derive(Debug)]
 pub struct Machines {
-    kernel: PathBuf,
-    checked: PathBuf,
-    vmm: PathBuf,
+    cache: Cache,
     l1: Mutex<Option<Guest>>,
 }
 
 impl Machines {
-    /// Builds what runs on them.
+    /// Finds what they are made of.
     ///
     /// # Errors
-    /// It does not compile.
+    /// There is no cache.
     pub fn new() -> Result<Self, Error> {
-        let cache = Cache::new()?;
-        let kernel = || Artifact::bin("crosslock-baremetal", "baremetal").bare_metal();
-        Ok(Self {
-            kernel: kernel().feature("kernel").build(&cache, Arch::X86_64)?,
-            checked: kernel().feature("debug-checks").build(&cache, Arch::X86_64)?,
-            vmm: Artifact::bin("crosslock-vmm", "crosslock-vmm").stripped().build(&cache, Arch::X86_64)?,
-            l1: Mutex::new(None),
-        })
+        Ok(Self { cache: Cache::new()?, l1: Mutex::new(None) })
+    }
+
+    /// The kernel for `cpu`, with the locks' own checks or without. That for a processor with LSE uses it.
+    fn kernel(&self, cpu: Cpu, checked: bool) -> Result<PathBuf, Error> {
+        let kernel = Artifact::bin("crosslock-baremetal", "baremetal").bare_metal();
+        let kernel = kernel.feature(if checked { "debug-checks" } else { "kernel" });
+        match cpu {
+            Cpu::X86_64 | Cpu::CortexA57 => kernel,
+            Cpu::Aarch64Max => kernel.instructions("lse"),
+        }
+        .build(&self.cache, cpu.arch())
     }
 
     /// Runs the kernel as `step` says.
     ///
     /// # Errors
-    /// The machine cannot be had, or the kernel does not end in time.
+    /// What runs does not compile; the machine cannot be had, or the kernel does not end in time.
     pub fn run(&self, step: &Step) -> Result<Outcome, Error> {
         match step.place {
             Place::Hosted => hosted::run(step),
-            Place::Tcg => {
-                let kernel = if step.checked { &self.checked } else { &self.kernel };
-                let machine = BareMetal::new(kernel).cpus(step.options.cpus).append(step.options.to_string());
-                let ended = machine.limit(step.limit).run()?;
+            Place::Tcg { cpu } => {
+                let machine =
+                    BareMetal::new(self.kernel(cpu, step.checked)?).cpu(cpu).cpus(step.options.cpus);
+                let ended = machine.append(step.options.to_string()).limit(step.limit).run()?;
                 Ok(Outcome::new(step, ended.status, ended.serial, ended.took))
             }
             Place::Kvm { on } => self.run_nested(step, on),
@@ -123,6 +133,9 @@ impl Machines {
     }
 
     fn boot_l1(&self) -> Result<Guest, Error> {
+        let vmm =
+            Artifact::bin("crosslock-vmm", "crosslock-vmm").stripped().build(&self.cache, Arch::X86_64)?;
+        let [kernel, checked] = [self.kernel(Cpu::X86_64, false)?, self.kernel(Cpu::X86_64, true)?];
         let config = || {
             Config::new(Cpu::X86_64)
                 .name("l1")
@@ -132,9 +145,9 @@ impl Machines {
                 .memory_mib(L1_MEMORY_MIB)
                 .modules(["kvm_amd"])
                 .boot_limit(L1_BOOT_LIMIT)
-                .program(VMM, &self.vmm)
-                .program(KERNEL, &self.kernel)
-                .program(CHECKED_KERNEL, &self.checked)
+                .program(VMM, &vmm)
+                .program(KERNEL, &kernel)
+                .program(CHECKED_KERNEL, &checked)
         };
         for attempt in 1..L1_ATTEMPTS {
             match Guest::boot(config()) {
