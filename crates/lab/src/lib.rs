@@ -5,6 +5,8 @@ mod actor;
 #[cfg(feature = "host")]
 pub mod kernel;
 #[cfg(feature = "host")]
+pub mod nested;
+#[cfg(feature = "host")]
 mod outcome;
 mod said;
 #[cfg(feature = "host")]

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use anyhow::bail;
 use clap::Parser;
-use crosslock_lab::scenarios::{ALL, Extent, Scenario};
+use crosslock_lab::nested::Nested;
+use crosslock_lab::scenarios::{ALL, Extent, Scenario, Setting};
 use crosslock_lab::{Outcome, table};
 
 /// Runs scenarios on real virtual machines, and prints a table of what they came to.
@@ -23,6 +24,12 @@ struct Args {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
+    /// Boot an emulated machine that has KVM, and run all this inside, with guests that KVM runs
+    #[arg(long, conflicts_with = "inside")]
+    nested: bool,
+    /// This is inside, and `--nested` outside
+    #[arg(long, hide = true)]
+    inside: bool,
 }
 
 fn main() -> ExitCode {
@@ -65,12 +72,22 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         false => args.names.iter().any(|name| name == scenario.name),
     };
     let extent = if args.quick { Extent::Quick } else { Extent::Full };
+    let setting = Setting { extent, is_nested: args.inside };
+    let mut nested = args.nested.then(Nested::default);
     let mut outcomes = Vec::new();
     let mut broken = Vec::new();
     for scenario in ALL.iter().filter(is_wanted) {
         let start = Instant::now();
         eprintln!("{}: {}", scenario.name, scenario.about);
-        match scenario.run(extent) {
+        if scenario.is_mixed && (args.nested || args.inside) {
+            eprintln!("{}: left out, because KVM runs guests of one architecture only", scenario.name);
+            continue;
+        }
+        let done = match &mut nested {
+            Some(nested) => nested.run(scenario, extent),
+            None => scenario.run(setting),
+        };
+        match done {
             Ok(found) => outcomes.extend(found),
             Err(error) => {
                 eprintln!("{}: {error:#}", scenario.name);

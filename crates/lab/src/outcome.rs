@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One row: what happened to one lock in one scenario.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
     /// The scenario's name.
-    pub scenario: &'static str,
+    pub scenario: String,
     /// Who took part: `x86-64 + max`.
     pub machines: String,
     /// The algorithm.
@@ -29,9 +29,9 @@ pub struct Outcome {
 impl Outcome {
     /// A good one, with all that need not be said left out.
     #[must_use]
-    pub fn new(scenario: &'static str, machines: &str, lock: &str) -> Self {
+    pub fn new(scenario: &str, machines: &str, lock: &str) -> Self {
         Self {
-            scenario,
+            scenario: scenario.into(),
             machines: machines.into(),
             lock: lock.into(),
             operations: 0,
@@ -82,7 +82,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
         let recovery = outcome.recovery_ms.map_or_else(String::new, |time| format!("{time:.1} ms"));
         let verdict = if outcome.is_good { "ok" } else { "FAILED" };
         table.add_row([
-            outcome.scenario,
+            &outcome.scenario,
             &outcome.machines,
             &outcome.lock,
             &outcome.operations.to_string(),

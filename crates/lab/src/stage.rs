@@ -118,9 +118,7 @@ impl Stage {
             None => config.ivshmem_plain(self.file(), SIZE),
             Some(server) => {
                 let config = config.vfio().ivshmem_doorbell(server.socket(), VECTORS);
-                let drill = Artifact::bin("crosslock-lab", "ivshmem-drill").no_default_features().stripped();
-                let drill = drill.build(&Cache::new()?, cpu.arch())?;
-                config.program(DRILL, drill)
+                config.program(DRILL, drill().build(&Cache::new()?, cpu.arch())?)
             }
         })
     }
@@ -332,10 +330,26 @@ fn host() -> Arch {
 }
 
 fn program_of(arch: Arch) -> anyhow::Result<PathBuf> {
-    let program = Artifact::bin("crosslock-lab", "lab-guest").no_default_features().stripped();
-    Ok(program.build(&Cache::new()?, arch)?)
+    Ok(guest().build(&Cache::new()?, arch)?)
 }
 
 fn command_of(arch: Arch) -> anyhow::Result<PathBuf> {
-    Ok(Artifact::bin("crosslock-cli", "crosslock").stripped().build(&Cache::new()?, arch)?)
+    Ok(command().build(&Cache::new()?, arch)?)
+}
+
+/// What runs on a stage, in guests and on the host.
+pub(crate) fn programs() -> [Artifact; 3] {
+    [guest(), command(), drill()]
+}
+
+fn guest() -> Artifact {
+    Artifact::bin("crosslock-lab", "lab-guest").no_default_features().stripped()
+}
+
+fn command() -> Artifact {
+    Artifact::bin("crosslock-cli", "crosslock").stripped()
+}
+
+fn drill() -> Artifact {
+    Artifact::bin("crosslock-lab", "ivshmem-drill").no_default_features().stripped()
 }

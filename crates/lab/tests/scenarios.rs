@@ -1,12 +1,12 @@
 //! The scenarios as tests, in small: `cargo run -p crosslock-lab -- setup` once, then `cargo test -p crosslock-lab -- --ignored`.
 //! All of them in full, with a table: `cargo run --release -p crosslock-lab`.
 
-use crosslock_lab::scenarios::{ALL, Extent};
+use crosslock_lab::scenarios::{ALL, Extent, Setting};
 
 /// Runs a scenario and checks every row of it.
 fn holds(name: &str) {
     let scenario = ALL.iter().find(|scenario| scenario.name == name).unwrap();
-    let outcomes = scenario.run(Extent::Quick).unwrap();
+    let outcomes = scenario.run(Setting::new(Extent::Quick)).unwrap();
     println!("{}", crosslock_lab::table(&outcomes));
     assert!(!outcomes.is_empty() && outcomes.iter().all(|outcome| outcome.is_good));
 }

@@ -26,6 +26,12 @@ pub enum Error {
         /// Where it should be.
         path: PathBuf,
     },
+    /// Programs are taken from a directory, and this one is not there.
+    #[error("there is no {}, and where {} is set nothing is built", path.display(), crate::toolchain::PREBUILT)]
+    NotPrebuilt {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// Packages are missing and this user may not install them.
     #[error("missing: {}; as root: apt-get update && apt-get install {}", packages.join(", "), packages.join(" "))]
     Packages {

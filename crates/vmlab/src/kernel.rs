@@ -19,6 +19,9 @@ pub struct Kernel {
     modules: PathBuf,
 }
 
+/// Which modules need which others, and which are none because they are built in.
+const INDEXES: [&str; 2] = ["modules.dep", "modules.builtin"];
+
 /// A module of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
@@ -64,6 +67,15 @@ impl Kernel {
         &self.image
     }
 
+    /// What of the package somebody needs who boots guests that load `modules`.
+    pub(crate) fn files<'a>(&self, modules: &'a [Module]) -> impl Iterator<Item = PathBuf> + use<'a> {
+        let indexes = INDEXES.map(|index| self.modules.join(index));
+        indexes
+            .into_iter()
+            .chain([self.image.clone()])
+            .chain(modules.iter().map(|module| module.path.clone()))
+    }
+
     /// The modules of these names and all that they depend on, in an order in which they can be loaded. What
     /// is built into the kernel needs no loading and is left out.
     ///
@@ -74,7 +86,8 @@ impl Kernel {
             let path = self.modules.join(file);
             fs::read_to_string(&path).map_err(Error::io("read", &path))
         };
-        let index = Index::parse(&read("modules.dep")?, &read("modules.builtin")?);
+        let [dep, builtin] = INDEXES.map(read);
+        let index = Index::parse(&dep?, &builtin?);
         let mut order = Vec::new();
         for name in names {
             let name = normal(name.as_ref());
@@ -96,15 +109,22 @@ impl Module {
         &self.name
     }
 
+    /// The program that decompresses it, if it needs one.
+    pub(crate) fn unpacker(&self) -> Option<&'static str> {
+        match self.path.extension().and_then(OsStr::to_str) {
+            Some("xz") => Some("xz"),
+            Some("zst") => Some("zstd"),
+            _ => None,
+        }
+    }
+
     /// The module itself, decompressed.
     ///
     /// # Errors
     /// It cannot be read, or not be decompressed.
     pub fn read(&self) -> Result<Vec<u8>> {
-        let unpacker = match self.path.extension().and_then(OsStr::to_str) {
-            Some("xz") => "xz",
-            Some("zst") => "zstd",
-            _ => return fs::read(&self.path).map_err(Error::io("read", &self.path)),
+        let Some(unpacker) = self.unpacker() else {
+            return fs::read(&self.path).map_err(Error::io("read", &self.path));
         };
         Ok(external::run(Command::new(unpacker).args(["-d", "-c"]).arg(&self.path))?.stdout)
     }

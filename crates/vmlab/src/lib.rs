@@ -17,6 +17,7 @@
 //! | [`Kernel`], [`toolchain`] | what guests boot, and programs built for them |
 //! | [`Config`], [`Guest`], [`Program`] | a guest to be, a running guest, a program in it |
 //! | [`BareMetal`] | a guest that is a kernel of our own, without an operating system |
+//! | [`nested`] | a guest that has KVM itself, and can have a lab inside |
 //! | [`Qmp`] | QEMU's monitor |
 //! | [`wire`] | what host and guest say to each other; all that a guest's side knows of this crate |
 
@@ -36,6 +37,8 @@ mod guest;
 mod initramfs;
 #[cfg(feature = "host")]
 mod kernel;
+#[cfg(feature = "host")]
+pub mod nested;
 #[cfg(feature = "host")]
 mod qmp;
 #[cfg(feature = "host")]

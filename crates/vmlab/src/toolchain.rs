@@ -12,6 +12,9 @@ use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::external;
 
+/// The variable that names a directory of programs built before. Where it is set, they come from there, and nothing is built.
+pub const PREBUILT: &str = "CROSSLOCK_LAB_PREBUILT";
+
 /// A program of this workspace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Artifact {
@@ -117,7 +120,25 @@ impl Artifact {
         Ok(path)
     }
 
+    /// Where it is in a [directory of prebuilt programs](PREBUILT): `x86_64/crosslock-lab/lab-guest`. Each feature, and each
+    /// [instruction](Self::instructions), adds `+NAME`, and `-default` stands for those that the package has by default.
+    #[must_use]
+    pub fn place(&self, arch: Arch) -> PathBuf {
+        let mut file = self.name.clone();
+        if !self.default_features {
+            file += "-default";
+        }
+        for feature in self.features.iter().chain(&self.instructions) {
+            file += &format!("+{feature}");
+        }
+        [arch.name(), &self.package, &file].iter().collect()
+    }
+
     fn build_anew(&self, cache: &Cache, arch: Arch) -> Result<PathBuf> {
+        if let Some(directory) = std::env::var_os(PREBUILT) {
+            let path = PathBuf::from(directory).join(self.place(arch));
+            return if path.is_file() { Ok(path) } else { Err(Error::NotPrebuilt { path }) };
+        }
         let mut command = self.cargo(cache, arch)?;
         match self.kind {
             Kind::Bin => command.args(["build", "--bin", &self.name]),
@@ -279,6 +300,14 @@ fn target_directory(workspace: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prebuilt_programs_with_other_features_are_other_files() {
+        let program = Artifact::bin("crosslock-lab", "lab-guest");
+        assert_eq!(program.place(Arch::X86_64), Path::new("x86_64/crosslock-lab/lab-guest"));
+        let other = program.no_default_features().feature("one").feature("two");
+        assert_eq!(other.place(Arch::Aarch64), Path::new("aarch64/crosslock-lab/lab-guest-default+one+two"));
+    }
 
     #[test]
     fn the_executable_is_found_among_cargos_messages() {

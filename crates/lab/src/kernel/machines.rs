@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use vmlab::toolchain::Artifact;
-use vmlab::{Accel, Arch, BareMetal, Cache, Config, Cpu, Error, Exit, Guest};
+use vmlab::{Arch, BareMetal, Cache, Cpu, Error, Exit, Guest, nested};
 
 use super::hosted;
 use super::outcome::Outcome;
@@ -44,15 +44,7 @@ fn serialize_name<S: serde::Serializer>(cpu: &Cpu, serializer: S) -> Result<S::O
     serializer.serialize_str(cpu.name())
 }
 
-/// A processor with SVM, which QEMU emulates. Without nested paging: with it, a virtual CPU was seen now and then to die of a triple fault,
-/// or not to come out of HLT when it was called.
-const L1_MODEL: &str = "EPYC,+svm,-npt";
-const L1_CPUS: u32 = 2;
 const L1_MEMORY_MIB: u32 = 1024;
-
-/// It hangs now and then.
-const L1_ATTEMPTS: usize = 4;
-const L1_BOOT_LIMIT: Duration = Duration::from_secs(60);
 
 const VMM: &str = "/bin/crosslock-vmm";
 const KERNEL: &str = "/boot/kernel";
@@ -136,27 +128,9 @@ impl Machines {
         let vmm =
             Artifact::bin("crosslock-vmm", "crosslock-vmm").stripped().build(&self.cache, Arch::X86_64)?;
         let [kernel, checked] = [self.kernel(Cpu::X86_64, false)?, self.kernel(Cpu::X86_64, true)?];
-        let config = || {
-            Config::new(Cpu::X86_64)
-                .name("l1")
-                .accel(Accel::Tcg)
-                .cpu_model(L1_MODEL)
-                .cpus(L1_CPUS)
-                .memory_mib(L1_MEMORY_MIB)
-                .modules(["kvm_amd"])
-                .boot_limit(L1_BOOT_LIMIT)
-                .program(VMM, &vmm)
-                .program(KERNEL, &kernel)
-                .program(CHECKED_KERNEL, &checked)
-        };
-        for attempt in 1..L1_ATTEMPTS {
-            match Guest::boot(config()) {
-                Err(error @ (Error::TimedOut { .. } | Error::Gone { .. })) => {
-                    eprintln!("attempt {attempt} of {L1_ATTEMPTS} to boot the machine with KVM: {error}");
-                }
-                done => return done,
-            }
-        }
-        Guest::boot(config())
+        nested::boot(|config| {
+            let config = config.memory_mib(L1_MEMORY_MIB).program(VMM, &vmm);
+            config.program(KERNEL, &kernel).program(CHECKED_KERNEL, &checked)
+        })
     }
 }

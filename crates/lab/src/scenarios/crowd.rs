@@ -11,7 +11,7 @@ use vmlab::Cpu::X86_64;
 use crate::actor::Actor;
 use crate::outcome::Outcome;
 use crate::said::Counted;
-use crate::scenarios::Extent;
+use crate::scenarios::{Extent, Setting};
 use crate::stage::{Place, Stage, VECTORS};
 
 /// How many peers beside the two guests there are at a time.
@@ -19,8 +19,8 @@ const PEERS: usize = 16;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-pub(super) fn run(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
-    let time = Duration::from_secs(if extent == Extent::Quick { 10 } else { 60 });
+pub(super) fn run(scenario: &'static str, setting: Setting) -> anyhow::Result<Vec<Outcome>> {
+    let time = Duration::from_secs(if setting.extent == Extent::Quick { 10 } else { 60 });
     let mut stage = Stage::served_for(32)?;
     let machines = stage.boot(&[X86_64, X86_64])?;
     let socket = stage.server()?.socket().to_owned();

@@ -8,7 +8,7 @@ use vmlab::Cpu::X86_64;
 use crate::actor::Actor;
 use crate::outcome::Outcome;
 use crate::said::{Counted, Said};
-use crate::scenarios::{Extent, median};
+use crate::scenarios::{Extent, Setting, median};
 use crate::stage::{DRILL, Machine, Place, Stage};
 
 const MACHINES: &str = "x86-64 + x86-64";
@@ -17,23 +17,20 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// How much longer a wake-up may take than bare doorbells do.
 const MOST: f64 = 1.5;
 
-/// Series of fewer rounds are looked at only: times are judged where there is time to measure them.
-const JUDGED: u64 = 1_000;
-
 /// How much of its virtual CPUs a sleeping waiter may use.
 const MOST_CPU: f64 = 0.05;
 
 /// How long each has the first messages, so that the other sleeps.
 const ASLEEP_AFTER_US: u32 = 200;
 
-pub(super) fn run(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
+pub(super) fn run(scenario: &'static str, setting: Setting) -> anyhow::Result<Vec<Outcome>> {
     let stage = Stage::served()?;
     let mut machines = stage.boot_bare(&[X86_64, X86_64])?;
-    let (series, rounds, soak) = match extent {
+    let (series, rounds, soak) = match setting.extent {
         Extent::Quick => (2, 500, 2_000),
         Extent::Full => (5, 2_000, 100_000),
     };
-    let trips = round_trips(&stage, &mut machines, scenario, series, rounds)?;
+    let trips = round_trips(&stage, &mut machines, scenario, setting, series, rounds)?;
     let asleep = asleep(&stage, &machines, scenario)?;
     let soaked = ["robust", "pvqspinlock"].map(|lock| hand_overs(&stage, &machines, scenario, lock, soak));
     Ok([trips, asleep].into_iter().chain(soaked.into_iter().collect::<anyhow::Result<Vec<_>>>()?).collect())
@@ -44,6 +41,7 @@ fn round_trips(
     stage: &Stage,
     machines: &mut [Machine],
     scenario: &'static str,
+    setting: Setting,
     series: usize,
     rounds: u64,
 ) -> anyhow::Result<Outcome> {
@@ -65,7 +63,7 @@ fn round_trips(
         "round trip of two sleepers {ours:.0} us ({measured} measured), bare doorbells {bare:.0} us: {ratio:.2} x"
     );
     let outcome = Outcome::new(scenario, MACHINES, "pvqspinlock").counts(series as u64 * rounds, violations);
-    Ok(outcome.check(measured > 100 && (rounds < JUDGED || ratio <= MOST)).note(note))
+    Ok(outcome.check(measured > 100 && (!setting.judges_times() || ratio <= MOST)).note(note))
 }
 
 /// The median of doorbells there and back, in microseconds.

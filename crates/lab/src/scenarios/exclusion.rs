@@ -10,7 +10,7 @@ use vmlab::Cpu::{self, Aarch64Max, CortexA57, X86_64};
 use crate::actor::Actor;
 use crate::outcome::Outcome;
 use crate::said::Field;
-use crate::scenarios::Extent;
+use crate::scenarios::{Extent, Setting};
 use crate::stage::{Place, Stage};
 
 /// The locks, and how much of the work each gets: those that are first come, first served are slow where virtual CPUs are
@@ -145,27 +145,41 @@ fn least(extent: Extent) -> u64 {
     }
 }
 
-pub(super) fn same(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
-    all_locks(scenario, Cast { guests: &[X86_64, X86_64], host: false, uncombined: false }, least(extent))
+/// How guests map the memory: write-combining (`resource2_wc`), and in full also not (`resource2`).
+fn mappings(extent: Extent) -> &'static [bool] {
+    if extent == Extent::Quick { &[false] } else { &[false, true] }
 }
 
-pub(super) fn with_host(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
+pub(super) fn same(scenario: &'static str, setting: Setting) -> anyhow::Result<Vec<Outcome>> {
     let mut all = Vec::new();
-    for guests in [&[X86_64][..], &[X86_64, X86_64], &[X86_64, CortexA57]] {
-        all.extend(all_locks(scenario, Cast { guests, host: true, uncombined: false }, least(extent))?);
+    for &uncombined in mappings(setting.extent) {
+        let cast = Cast { guests: &[X86_64, X86_64], host: false, uncombined };
+        all.extend(all_locks(scenario, cast, least(setting.extent))?);
     }
     Ok(all)
 }
 
-pub(super) fn mixed(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
-    let kinds: &[bool] = if extent == Extent::Quick { &[false] } else { &[false, true] };
+pub(super) fn with_host(scenario: &'static str, setting: Setting) -> anyhow::Result<Vec<Outcome>> {
+    let mut all = Vec::new();
+    let casts = [&[X86_64][..], &[X86_64, X86_64], &[X86_64, CortexA57]];
+    for guests in casts.into_iter().filter(|guests| guests.iter().all(|&cpu| setting.has(cpu))) {
+        all.extend(all_locks(
+            scenario,
+            Cast { guests, host: true, uncombined: false },
+            least(setting.extent),
+        )?);
+    }
+    Ok(all)
+}
+
+pub(super) fn mixed(scenario: &'static str, setting: Setting) -> anyhow::Result<Vec<Outcome>> {
     let mut all = Vec::new();
     for arm in [CortexA57, Aarch64Max] {
-        for &uncombined in kinds {
+        for &uncombined in mappings(setting.extent) {
             all.extend(all_locks(
                 scenario,
                 Cast { guests: &[X86_64, arm], host: false, uncombined },
-                least(extent),
+                least(setting.extent),
             )?);
         }
     }
@@ -173,12 +187,12 @@ pub(super) fn mixed(scenario: &'static str, extent: Extent) -> anyhow::Result<Ve
 }
 
 /// The control: the same count under no lock must be wrong.
-pub(super) fn without_lock(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
+pub(super) fn without_lock(scenario: &'static str, setting: Setting) -> anyhow::Result<Vec<Outcome>> {
     let stage = Stage::plain()?;
     let cast = Cast { guests: &[X86_64], host: true, uncombined: false };
     with_cast(&stage, cast, |places| {
         let outcome = Outcome::new(scenario, &cast.label(), "none");
-        let counted = count(&stage, places, cast, "none", 500 * least(extent), outcome)?;
+        let counted = count(&stage, places, cast, "none", 500 * least(setting.extent), outcome)?;
         let is_caught = counted.violations > 0;
         Ok(vec![Outcome { is_good: is_caught, note: "must be above 0".into(), ..counted }])
     })

@@ -8,7 +8,7 @@ use vmlab::Cpu::{self, Aarch64Max, CortexA57, X86_64};
 use crate::actor::Actor;
 use crate::outcome::Outcome;
 use crate::said::Field;
-use crate::scenarios::Extent;
+use crate::scenarios::{Extent, Setting};
 use crate::stage::{Machine, Place, Stage};
 
 /// From the death of a machine to the next owner; in small, on any machine.
@@ -20,22 +20,22 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How long the counting goes on, with the death in the middle.
 const COUNTING: Duration = Duration::from_secs(3);
 
-pub(super) fn run(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
-    let (survivor, victims): (Cpu, &[Cpu]) = match extent {
+pub(super) fn run(scenario: &'static str, setting: Setting) -> anyhow::Result<Vec<Outcome>> {
+    let (survivor, victims): (Cpu, &[Cpu]) = match setting.extent {
         Extent::Quick => (X86_64, &[X86_64]),
         Extent::Full => (X86_64, &[X86_64, X86_64, X86_64, CortexA57, CortexA57, Aarch64Max]),
     };
     let stage = Stage::served()?;
     let survivors = stage.boot(&[survivor])?;
     let mut all = Vec::new();
-    for (round, &cpu) in victims.iter().enumerate() {
+    for (round, &cpu) in victims.iter().filter(|&&cpu| setting.has(cpu)).enumerate() {
         let victims = stage.boot(&[cpu])?;
         let trial = Trial {
             stage: &stage,
             victim: &victims[0],
             other: &survivors[0],
             round,
-            most: if extent == Extent::Quick { MOST_IN_SMALL } else { MOST },
+            most: setting.deadline(if setting.extent == Extent::Quick { MOST_IN_SMALL } else { MOST }),
             machines: format!("{cpu} dies; host + {survivor}"),
         };
         all.extend(trial.run(scenario)?);

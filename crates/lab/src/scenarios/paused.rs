@@ -6,13 +6,13 @@ use vmlab::Cpu::X86_64;
 
 use crate::outcome::Outcome;
 use crate::said::Said;
-use crate::scenarios::Extent;
+use crate::scenarios::{Extent, Setting};
 use crate::stage::{Place, Stage};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-pub(super) fn run(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
-    let pause = Duration::from_secs(if extent == Extent::Quick { 2 } else { 10 });
+pub(super) fn run(scenario: &'static str, setting: Setting) -> anyhow::Result<Vec<Outcome>> {
+    let pause = Duration::from_secs(if setting.extent == Extent::Quick { 2 } else { 10 });
     let stage = Stage::served()?;
     let machines = stage.boot(&[X86_64, X86_64])?;
     let [stopped, other] = &machines[..] else { unreachable!("two were booted") };

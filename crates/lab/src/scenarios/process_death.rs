@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use vmlab::Cpu::X86_64;
 
 use crate::outcome::Outcome;
-use crate::scenarios::Extent;
+use crate::scenarios::{Extent, Setting};
 use crate::stage::{Machine, Place, Stage};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -21,30 +21,30 @@ const A_WHILE: Duration = Duration::from_millis(700);
 
 const MACHINES: &str = "host + x86-64 + x86-64";
 
-pub(super) fn run(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
+pub(super) fn run(scenario: &'static str, setting: Setting) -> anyhow::Result<Vec<Outcome>> {
     let mut stage = Stage::served()?;
     let mut machines = stage.boot(&[X86_64, X86_64])?;
-    let rounds = if extent == Extent::Quick { 1 } else { 5 };
+    let rounds = if setting.extent == Extent::Quick { 1 } else { 5 };
     let mut all = Vec::new();
     for round in 0..rounds {
-        all.push(owner(&stage, &machines, scenario, round)?);
-        all.push(waiter(&stage, &machines, scenario, round)?);
-        all.push(without_agent(&stage, &mut machines, scenario, round)?);
+        all.push(owner(&stage, &machines, scenario, setting, round)?);
+        all.push(waiter(&stage, &machines, scenario, setting, round)?);
+        all.push(without_agent(&stage, &mut machines, scenario, setting, round)?);
     }
     stage.server()?.kill()?;
-    all.push(without_server(&stage, &machines, scenario)?);
+    all.push(without_server(&stage, &machines, scenario, setting)?);
     Ok(all)
 }
 
 /// The same without doorbells: agents look, and tell of deaths, every millisecond.
-pub(super) fn without_interrupts(scenario: &'static str, extent: Extent) -> anyhow::Result<Vec<Outcome>> {
+pub(super) fn without_interrupts(scenario: &'static str, setting: Setting) -> anyhow::Result<Vec<Outcome>> {
     let stage = Stage::plain()?;
     let machines = stage.boot_with_agents(&[X86_64, X86_64], |config| config)?;
-    let rounds = if extent == Extent::Quick { 1 } else { 5 };
+    let rounds = if setting.extent == Extent::Quick { 1 } else { 5 };
     let mut all = Vec::new();
     for round in 0..rounds {
-        all.push(owner(&stage, &machines, scenario, round)?);
-        all.push(waiter(&stage, &machines, scenario, round)?);
+        all.push(owner(&stage, &machines, scenario, setting, round)?);
+        all.push(waiter(&stage, &machines, scenario, setting, round)?);
     }
     Ok(all)
 }
@@ -54,7 +54,13 @@ fn outcome(scenario: &'static str) -> Outcome {
 }
 
 /// A process that has a lock is killed in one guest; its neighbour, another guest and the host wait.
-fn owner(stage: &Stage, machines: &[Machine], scenario: &'static str, round: u32) -> anyhow::Result<Outcome> {
+fn owner(
+    stage: &Stage,
+    machines: &[Machine],
+    scenario: &'static str,
+    setting: Setting,
+    round: u32,
+) -> anyhow::Result<Outcome> {
     let name = format!("owner {round}");
     let mut owner = stage.holder(Place::Guest(&machines[0]), &name)?;
     let places = [Place::Guest(&machines[1]), Place::Host, Place::Guest(&machines[0])];
@@ -70,7 +76,7 @@ fn owner(stage: &Stage, machines: &[Machine], scenario: &'static str, round: u32
     }
     let recovery = first.map_or(LIMIT, |at| at - killed);
     let outcome = outcome(scenario).counts(1, told.abs_diff(1)).recovered_after(recovery);
-    Ok(outcome.check(recovery <= MOST).note("a process of a guest had the lock"))
+    Ok(outcome.check(recovery <= setting.deadline(MOST)).note("a process of a guest had the lock"))
 }
 
 /// A process that waits is killed in a guest; the one behind it must not mind.
@@ -78,6 +84,7 @@ fn waiter(
     stage: &Stage,
     machines: &[Machine],
     scenario: &'static str,
+    setting: Setting,
     round: u32,
 ) -> anyhow::Result<Outcome> {
     let name = format!("waiter {round}");
@@ -91,7 +98,9 @@ fn waiter(
     owner.go()?;
     let (got, at) = behind.got(LIMIT)?;
     let outcome = outcome(scenario).counts(1, u64::from(got.owner_died)).recovered_after(at - released);
-    Ok(outcome.check(at - released <= MOST).note("a process of a guest waited, and another behind it"))
+    Ok(outcome
+        .check(at - released <= setting.deadline(MOST))
+        .note("a process of a guest waited, and another behind it"))
 }
 
 /// Without its agent a guest takes part, slower; of its deaths nobody hears until there is one again.
@@ -99,6 +108,7 @@ fn without_agent(
     stage: &Stage,
     machines: &mut [Machine],
     scenario: &'static str,
+    setting: Setting,
     round: u32,
 ) -> anyhow::Result<Outcome> {
     let (name, other) = (format!("agent {round}"), format!("unheard {round}"));
@@ -119,11 +129,18 @@ fn without_agent(
     let (told, _) = host.got(LIMIT)?;
     let violations = u64::from(got.owner_died) + u64::from(robbed) + u64::from(!told.owner_died);
     let outcome = outcome(scenario).counts(1, violations).recovered_after(wake);
-    Ok(outcome.check(wake <= MOST_UNSERVED).note("the agent was killed under a sleeper, and replaced"))
+    Ok(outcome
+        .check(wake <= setting.deadline(MOST_UNSERVED))
+        .note("the agent was killed under a sleeper, and replaced"))
 }
 
 /// Without the server guests go on, and ring each other; that a machine has died somebody must say.
-fn without_server(stage: &Stage, machines: &[Machine], scenario: &'static str) -> anyhow::Result<Outcome> {
+fn without_server(
+    stage: &Stage,
+    machines: &[Machine],
+    scenario: &'static str,
+    setting: Setting,
+) -> anyhow::Result<Outcome> {
     let (one, other) = (Place::Guest(&machines[0]), Place::Guest(&machines[1]));
     let mut owner = stage.holder(one, "server")?;
     let mut asleep = stage.sleeper(other, "server")?;
@@ -145,6 +162,6 @@ fn without_server(stage: &Stage, machines: &[Machine], scenario: &'static str) -
         + u64::from(!told.owner_died);
     let outcome = outcome(scenario).counts(1, violations).recovered_after(wake);
     Ok(outcome
-        .check(wake <= MOST_UNSERVED)
+        .check(wake <= setting.deadline(MOST_UNSERVED))
         .note("the server was killed; then a machine, which somebody dismissed"))
 }

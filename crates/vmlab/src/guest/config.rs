@@ -58,7 +58,10 @@ enum Source {
 }
 
 /// What init itself needs to reach the host.
-const ALWAYS: [&str; 2] = ["virtio_pci", "virtio_console"];
+pub(crate) const ALWAYS: [&str; 2] = ["virtio_pci", "virtio_console"];
+
+/// What gives devices to programs.
+pub(crate) const VFIO: [&str; 2] = ["vfio_iommu_type1", "vfio_pci"];
 
 /// ivshmem's numbers on the PCI bus.
 const IVSHMEM: (u16, u16) = (0x1af4, 0x1110);
@@ -128,7 +131,7 @@ impl Config {
     /// have their interrupts.
     pub fn vfio(self) -> Self {
         let (vendor, device) = IVSHMEM;
-        self.iommu().modules(["vfio_iommu_type1", "vfio_pci"]).bind(vendor, device, "vfio-pci")
+        self.iommu().modules(VFIO).bind(vendor, device, "vfio-pci")
     }
 
     /// An emulated IOMMU that remaps interrupts, too.

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 pub use self::bare::{BareMetal, Ended};
 pub use self::config::Config;
+pub(crate) use self::config::{ALWAYS, VFIO};
 use self::link::{InVain, Link, State};
 use self::logs::Logs;
 use self::process::Process;
