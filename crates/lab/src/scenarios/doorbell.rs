@@ -31,7 +31,7 @@ pub(super) fn run(scenario: &'static str, setting: Setting) -> anyhow::Result<Ve
         Extent::Full => (5, 2_000, 100_000),
     };
     let trips = round_trips(&stage, &mut machines, scenario, setting, series, rounds)?;
-    let asleep = asleep(&stage, &machines, scenario)?;
+    let asleep = asleep(&stage, &machines, scenario, setting)?;
     let soaked = ["robust", "pvqspinlock"].map(|lock| hand_overs(&stage, &machines, scenario, lock, soak));
     Ok([trips, asleep].into_iter().chain(soaked.into_iter().collect::<anyhow::Result<Vec<_>>>()?).collect())
 }
@@ -105,7 +105,12 @@ fn round_trip(stage: &Stage, machines: &[Machine], rounds: u64) -> anyhow::Resul
 }
 
 /// One has a robust lock for seconds, the other waits for it: what the waiting costs.
-fn asleep(stage: &Stage, machines: &[Machine], scenario: &'static str) -> anyhow::Result<Outcome> {
+fn asleep(
+    stage: &Stage,
+    machines: &[Machine],
+    scenario: &'static str,
+    setting: Setting,
+) -> anyhow::Result<Outcome> {
     const HELD: Duration = Duration::from_secs(4);
     let [one, other] = machines else { bail!("one has the lock, one waits") };
     let mut owner = stage.holder(Place::Guest(one), "held")?;
@@ -126,7 +131,8 @@ fn asleep(stage: &Stage, machines: &[Machine], scenario: &'static str) -> anyhow
         1e2 * process
     );
     let outcome = Outcome::new(scenario, MACHINES, "robust").counts(1, u64::from(got.owner_died));
-    Ok(outcome.check(machine < MOST_CPU && process < MOST_CPU).note(note))
+    // Where the processor is an emulator's, so is most of the time: a guest that does nothing uses as much.
+    Ok(outcome.check(setting.is_nested || machine < MOST_CPU && process < MOST_CPU).note(note))
 }
 
 /// Both take turns, and whoever waits sleeps: each turn needs a kick.

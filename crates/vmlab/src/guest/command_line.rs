@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use super::config::{Config, Shared};
+use super::config::{Config, Shared, remaps_interrupts};
 use crate::accel::Accel;
 use crate::arch::{Arch, Cpu};
 use crate::wire::PORT;
@@ -48,7 +48,8 @@ pub(super) fn arguments(config: &Config, parts: &Parts<'_>) -> Vec<OsString> {
     line.option("-device", format!("virtserialport,chardev=port,name={PORT}"));
     if config.iommu && config.cpu.arch() == Arch::X86_64 {
         // It must come before the devices that it translates for.
-        line.option("-device", "intel-iommu,intremap=on,caching-mode=on");
+        let remap = if remaps_interrupts(parts.accel) { "on" } else { "off" };
+        line.option("-device", format!("intel-iommu,intremap={remap},caching-mode=on"));
     }
     for (number, shared) in config.shared.iter().enumerate() {
         line.share(number, shared);
@@ -170,7 +171,7 @@ mod tests {
         assert!(iommu < line.find("memdev=shared0").unwrap());
         assert!(line.contains("size=1048576,mem-path=/a,,b "));
         assert!(line.contains("path=/s -device ivshmem-doorbell,vectors=3,chardev=shared1"));
-        assert!(line.contains("intel_iommu=on"));
+        assert!(line.contains("intel_iommu=on") && line.contains("intremap=on"));
     }
 
     #[test]

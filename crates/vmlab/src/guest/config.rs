@@ -63,6 +63,15 @@ pub(crate) const ALWAYS: [&str; 2] = ["virtio_pci", "virtio_console"];
 /// What gives devices to programs.
 pub(crate) const VFIO: [&str; 2] = ["vfio_iommu_type1", "vfio_pci"];
 
+/// The module that must be told to do without remapped interrupts, and how.
+const UNSAFE: (&str, &str) = ("vfio_iommu_type1", "allow_unsafe_interrupts=1");
+
+/// Whether the emulated IOMMU remaps interrupts. Under KVM it must not: QEMU asks KVM for the routes of ivshmem's interrupts when the
+/// guest enables MSI-X. The vectors have no address yet then, which the remapping takes for an error, and QEMU leaves all of them out.
+pub(super) fn remaps_interrupts(accel: Accel) -> bool {
+    accel == Accel::Tcg
+}
+
 /// ivshmem's numbers on the PCI bus.
 const IVSHMEM: (u16, u16) = (0x1af4, 0x1110);
 
@@ -134,7 +143,7 @@ impl Config {
         self.iommu().modules(VFIO).bind(vendor, device, "vfio-pci")
     }
 
-    /// An emulated IOMMU that remaps interrupts, too.
+    /// An emulated IOMMU that remaps interrupts, too, unless KVM runs the guest.
     pub fn iommu(mut self) -> Self {
         self.iommu = true;
         self
@@ -197,7 +206,7 @@ impl Config {
     }
 
     /// The image that it boots with. `modules` are in the order in which they are loaded.
-    pub(super) fn image(&self, init: &Path, drill: &Path, modules: &[Module]) -> Result<Image> {
+    pub(super) fn image(&self, accel: Accel, init: &Path, drill: &Path, modules: &[Module]) -> Result<Image> {
         let mut image = Image::default();
         image.copy("/init", 0o755, init)?;
         image.copy("/bin/vmlab-drill", 0o755, drill)?;
@@ -205,7 +214,11 @@ impl Config {
         for module in modules {
             let path = format!("/lib/modules/{}.ko", module.name());
             image.add(&path, 0o644, module.read()?)?;
-            plan += &format!("module {path}\n");
+            plan += &format!("module {path}");
+            if module.name() == UNSAFE.0 && !remaps_interrupts(accel) {
+                plan += &format!(" {}", UNSAFE.1);
+            }
+            plan += "\n";
         }
         for Binding { vendor, device, driver } in &self.bindings {
             plan += &format!("bind {vendor:04x}:{device:04x} {driver}\n");

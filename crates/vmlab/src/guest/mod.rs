@@ -102,7 +102,7 @@ impl Guest {
         let own = |name| Artifact::bin("vmlab", name).no_default_features().stripped().build(&cache, arch);
         let (init, drill) = (own("vmlab-init").map_err(before)?, own("vmlab-drill").map_err(before)?);
         let modules = kernel.modules(&config.all_modules()).map_err(before)?;
-        let image = config.image(&init, &drill, &modules).map_err(before)?;
+        let image = config.image(accel, &init, &drill, &modules).map_err(before)?;
 
         let logs = Arc::new(Logs::create(&config.name).map_err(before)?);
         let path = logs.path("image");

@@ -1,7 +1,7 @@
 //! From a bare kernel to a machine that programs can run on, and its end.
 
 use std::error::Error;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::path::Path;
 
@@ -33,16 +33,17 @@ pub(crate) fn prepare() -> Result<(), Box<dyn Error>> {
     let text = fs::read_to_string(plan::PATH).map_err(|error| format!("{}: {error}", plan::PATH))?;
     for line in text.lines() {
         match plan::parse(line).map_err(|error| error.to_string())? {
-            Step::Module(path) => load(path)?,
+            Step::Module { path, parameter } => load(path, parameter)?,
             Step::Bind { vendor, device, driver } => bind(vendor, device, driver)?,
         }
     }
     Ok(())
 }
 
-fn load(path: &str) -> Result<(), Box<dyn Error>> {
+fn load(path: &str, parameter: &str) -> Result<(), Box<dyn Error>> {
+    let parameter = CString::new(parameter)?;
     let file = fs::File::open(path).map_err(|error| format!("{path}: {error}"))?;
-    match rustix::system::finit_module(&file, c"", 0) {
+    match rustix::system::finit_module(&file, &parameter, 0) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(error) => Err(format!("cannot load {path}: {error}").into()),
     }
