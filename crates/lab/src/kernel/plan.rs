@@ -162,7 +162,8 @@ impl Step {
 pub fn plan(effort: Effort) -> Vec<Step> {
     let tests = |name| Step::new(name, Place::Hosted, Options::default());
     let mut steps = vec![tests("tests"), tests("tests, with debug checks").checked()];
-    for cpu in Cpu::ALL {
+    // In small one processor of each architecture will do.
+    for cpu in Cpu::ALL.into_iter().filter(|&cpu| effort == Effort::Full || cpu != Cpu::Aarch64Max) {
         steps.extend(checks(Place::Tcg { cpu }, effort));
     }
     steps.extend(checks(Place::Kvm { on: 2 }, effort));
@@ -199,10 +200,7 @@ fn checks(place: Place, effort: Effort) -> Vec<Step> {
         steps.push(step.expect(Expect::Sections(least)));
     }
     // Fair locks with more waiters than CPUs take their time.
-    let rounds = match (place, effort) {
-        (Place::Tcg { cpu: Cpu::X86_64 }, _) | (Place::Tcg { .. }, Effort::Full) => 20,
-        _ => 5,
-    };
+    let rounds = if is_emulated && effort == Effort::Full { 20 } else { 5 };
     let nesting = Options { rounds, ..options(Task::Nesting, 4) };
     steps.push(Step::new("waits nested past the nodes", place, nesting));
     steps.push(Step::new("a kick", place, options(Task::Kick, 2)));
@@ -213,6 +211,10 @@ fn checks(place: Place, effort: Effort) -> Vec<Step> {
     steps.push(Step::new("control: a lost kick", place, options(Task::LostKick, 2)));
     let broken = Options { ms: 200, ..options(Task::Broken, 2) };
     steps.push(Step::new("control: a lock that does not lock", place, broken));
+    if place == (Place::Tcg { cpu: Cpu::CortexA57 }) && effort == Effort::Small {
+        // What follows is for a kernel of its own, and the checks in it are those of the other architecture.
+        return steps;
+    }
     steps
         .push(Step::new("control: guards in the wrong order", place, options(Task::WrongOrder, 1)).checked());
     steps.push(Step::new("control: a deadlock in a handler", place, options(Task::Deadlock, 1)).checked());
