@@ -324,7 +324,7 @@ fn vfio_has_the_device() {
 #[test]
 #[ignore = "boots a guest"]
 fn an_emulated_processor_has_a_hypervisor_of_its_own() {
-    let config = Config::new(Cpu::X86_64).cpu_model("EPYC,+svm,+npt").accel(Accel::Tcg).modules(["kvm_amd"]);
+    let config = Config::new(Cpu::X86_64).cpu_model("EPYC,+svm,-npt").accel(Accel::Tcg).modules(["kvm_amd"]);
     let guest = Guest::boot(config.memory_mib(512)).unwrap();
     let devices = guest.run([DRILL, "list", "/dev"]).unwrap().success().unwrap().text();
     assert!(devices.lines().any(|name| name == "kvm"), "{devices}");

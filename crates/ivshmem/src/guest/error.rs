@@ -45,7 +45,7 @@ pub enum DeviceError {
     },
     /// Nothing translates the device's addresses, so its interrupts cannot be given to a program.
     #[error(
-        "{address} is in no IOMMU group; give the machine an IOMMU (x86-64: -M q35,kernel-irqchip=split -device intel-iommu,intremap=on and the kernel argument intel_iommu=on; arm64: -M virt,iommu=smmuv3)"
+        "{address} is in no IOMMU group; give the machine an IOMMU (x86-64: -M q35,kernel-irqchip=split -device intel-iommu,caching-mode=on with intremap=on, under KVM intremap=off, and the kernel argument intel_iommu=on; arm64: -M virt,iommu=smmuv3)"
     )]
     NoIommu {
         /// The device's address.
