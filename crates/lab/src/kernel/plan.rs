@@ -279,7 +279,7 @@ fn measurements(effort: Effort) -> Vec<Step> {
             ..Options::default()
         };
         let mut step = Step::new(format!("throughput, {cpus} on {on}"), Place::Kvm { on }, options);
-        step.limit = Duration::from_secs(300);
+        step.limit = Duration::from_secs(u64::from(more) * 60);
         step.expect(expect)
     };
     vec![
