@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use support::{Server, Shared};
 use vmlab::toolchain::Artifact;
-use vmlab::{Accel, Arch, Cache, Config, Cpu, Error, Exit, Guest};
+use vmlab::{Arch, Cache, Config, Cpu, Error, Exit, Guest};
 
 const SOON: Duration = Duration::from_secs(30);
 const DRILL: &str = "/bin/vmlab-drill";
@@ -324,8 +324,7 @@ fn vfio_has_the_device() {
 #[test]
 #[ignore = "boots a guest"]
 fn an_emulated_processor_has_a_hypervisor_of_its_own() {
-    let config = Config::new(Cpu::X86_64).cpu_model("EPYC,+svm,-npt").accel(Accel::Tcg).modules(["kvm_amd"]);
-    let guest = Guest::boot(config.memory_mib(512)).unwrap();
+    let guest = vmlab::nested::boot(|config| config.memory_mib(512)).unwrap();
     let devices = guest.run([DRILL, "list", "/dev"]).unwrap().success().unwrap().text();
     assert!(devices.lines().any(|name| name == "kvm"), "{devices}");
 }
