@@ -214,8 +214,6 @@ extern "C" fn on_irq_signal(_: c_int) {
     {
         line.is_blocked.store(1, Ordering::Relaxed);
         while line.pending.load(Ordering::Relaxed) != 0 {
-            line.irqs_off.store(1, Ordering::Relaxed);
-            signal_fence();
             handle(line);
             let served = line.is_blocked.swap(1, Ordering::Relaxed) == 0;
             if served {
@@ -249,8 +247,10 @@ extern "C" fn on_nmi_signal(_: c_int) {
     }
 }
 
-/// The entry of an interrupt, with interrupts disabled: handles what is pending.
+/// The entry of an interrupt: disables interrupts, and handles what is pending. They stay disabled.
 fn handle(line: &Line) {
+    line.irqs_off.store(1, Ordering::Relaxed);
+    signal_fence();
     // AcqRel: the other side of `interrupt`.
     let mut lines = line.pending.swap(0, Ordering::AcqRel);
     // SAFETY: this is the entry of the interrupt, and interrupts are disabled.
@@ -267,8 +267,6 @@ fn handle(line: &Line) {
 /// Interrupts are enabled before and after.
 fn deliver(line: &Line) {
     while line.pending.load(Ordering::Relaxed) != 0 {
-        line.irqs_off.store(1, Ordering::Relaxed);
-        signal_fence();
         handle(line);
         signal_fence();
         line.irqs_off.store(0, Ordering::Relaxed);
