@@ -107,9 +107,9 @@ pub struct Options {
     pub cpus: u32,
     /// Timer interrupts a second on each CPU.
     pub hz: u32,
-    /// Critical sections for each lock and form, all CPUs together, if there is time for so many.
+    /// Critical sections for each lock and form, all CPUs together. What `ms` is too short for is done by two CPUs at a time.
     pub sections: u64,
-    /// Time for each lock and form, in milliseconds.
+    /// How long all CPUs take part, at most, for each lock and form, in milliseconds.
     pub ms: u32,
     /// Time before that does not count in measurements, in milliseconds.
     pub warm_up_ms: u32,

@@ -72,13 +72,15 @@ pub struct Run {
     pub cpus: u32,
     /// Critical sections of tasks.
     pub sections: u64,
+    /// Of them, those while all CPUs took part; the others were done by two at a time.
+    pub crowded: u64,
     /// Those of interrupt handlers.
     pub interrupts: u64,
     /// Sections that found another one inside, or what it guards not as the last one left it; 0 is right.
     pub violations: u64,
-    /// For how long, in nanoseconds.
+    /// How long all CPUs took part, in nanoseconds.
     pub ns: u64,
-    /// The fewest sections that a CPU had.
+    /// The fewest sections that a CPU had meanwhile.
     pub least: u64,
     /// The most.
     pub most: u64,
@@ -178,6 +180,7 @@ mod tests {
             form: text(format_args!("{}", "long ".repeat(100))),
             cpus: 4,
             sections: 1,
+            crowded: 1,
             interrupts: 2,
             violations: 3,
             ns: 4,

@@ -122,11 +122,11 @@ impl Outcome {
         }
     }
 
-    /// Sections in a second under `lock`, all CPUs together: the median of the rounds. `None` if it was not measured.
+    /// Sections in a second under `lock`, of all CPUs at once: the median of the rounds. `None` if it was not measured.
     #[must_use]
     pub fn rate(&self, lock: &str) -> Option<f64> {
         #[expect(clippy::cast_precision_loss, reason = "a rate to look at")]
-        let rate = |run: &Run| run.sections as f64 * 1e9 / run.ns.max(1) as f64;
+        let rate = |run: &Run| run.crowded as f64 * 1e9 / run.ns.max(1) as f64;
         let mut rates: Vec<f64> = self.runs_of(lock).map(rate).collect();
         rates.sort_by(f64::total_cmp);
         rates.get(rates.len() / 2).copied()
@@ -153,7 +153,7 @@ mod tests {
 
     fn run(lock: &str, sections: u64, halts: u64, kicks: u64, violations: u64) -> String {
         format!(
-            r#"{{"run":{{"lock":"{lock}","form":"lock","cpus":2,"sections":{sections},"interrupts":0,"violations":{violations},"ns":1000,"least":1,"most":1,"ticks":1,"halts":{halts},"kicks":{kicks},"events":{{}}}}}}"#
+            r#"{{"run":{{"lock":"{lock}","form":"lock","cpus":2,"sections":{sections},"crowded":{sections},"interrupts":0,"violations":{violations},"ns":1000,"least":1,"most":1,"ticks":1,"halts":{halts},"kicks":{kicks},"events":{{}}}}}}"#
         )
     }
 

@@ -36,7 +36,7 @@ pub enum Expect {
     Passes,
     /// A control: the kernel fails.
     Fails,
-    /// So many sections of tasks under each lock in each form, unless the time is up before; with interrupts in between.
+    /// So many sections of tasks under each lock in each form, some of them of all CPUs at once; with interrupts in between.
     Sections(u64),
     /// The kernel chooses this algorithm, for a reason with these words, and uses it.
     Chooses(Lock, &'static str),
@@ -80,6 +80,9 @@ impl Expect {
                 for run in &outcome.runs {
                     if run.sections < least {
                         problems.push(format!("{} {}: only {} sections", run.lock, run.form, run.sections));
+                    }
+                    if run.crowded == 0 {
+                        problems.push(format!("{} {}: never by all CPUs at once", run.lock, run.form));
                     }
                     if run.ticks == 0 && run.ns > 100_000_000 {
                         problems.push(format!("{} {}: no timer interrupts", run.lock, run.form));
@@ -195,8 +198,8 @@ fn checks(place: Place, effort: Effort) -> Vec<Step> {
         }
         let mut step = Step::new(format!("load, {cpus} CPUs"), place, options);
         step.limit = Duration::from_secs(580);
-        // With more waiters than CPUs the fair locks do not get so far in the time: that is what this is about.
-        let least = if cpus == 1 { sections } else { 1 };
+        // In small nobody asks how fast: on a machine with other work to do even two CPUs may be slow.
+        let least = if effort == Effort::Full || cpus == 1 { sections } else { 1 };
         steps.push(step.expect(Expect::Sections(least)));
     }
     // Fair locks with more waiters than CPUs take their time.

@@ -2,23 +2,25 @@
 
 use crosslock_baremetal::options::{Lock, Options};
 use crosslock_baremetal::report::{Events, Line, Run, text};
-use crosslock_core::primitive::{AtomicU32, AtomicU64, Ordering, spin_hint};
-use crosslock_core::{Corrupted, Event, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
-use crosslock_kernel::{ArchSpinLock, Failure, Up, raise_softirq};
+use crosslock_core::primitive::{AtomicU64, Ordering};
+use crosslock_core::{Event, RawMcs, RawPvQSpin, RawQSpin, RawTas, RawTicket};
+use crosslock_kernel::{ArchSpinLock, Up, raise_softirq};
 
-use crate::arch::interrupts;
-use crate::clock::Instant;
-use crate::control::{check, totals};
-use crate::cpu::{self, MAX_CPUS};
+use crate::control::totals;
 use crate::interrupts::Irq;
 use crate::platform::{Kernel, Plain};
-use crate::scene::{self, Scene};
-use crate::{CHOICE, console, watchdog};
+use crate::scene::Scene;
+use crate::{CHOICE, console, cpu};
 
+mod broken;
 mod form;
+mod stage;
 mod subject;
 
+pub(crate) use broken::broken;
+
 use form::{Form, Rival};
+use stage::{Team, Until};
 use subject::{Section, Subject};
 
 /// A lock that is used for a while.
@@ -70,19 +72,22 @@ impl<L: ArchSpinLock<Kernel<L>> + 'static> Scene for Load<L> {
     }
 }
 
-/// When a load ends, at the latest.
+/// How much is done.
 #[derive(Clone, Copy, Debug)]
-struct Until {
-    /// After so many sections of tasks, all CPUs together.
-    sections: u64,
-    /// After so many milliseconds of the first CPU.
+struct Amount {
+    /// So many sections of tasks, of all CPUs together; without a number, as many as there is time for.
+    sections: Option<u64>,
+    /// For so many milliseconds all CPUs take the lock. What is missing then is done by two at a time.
     ms: u32,
-    /// So many milliseconds before that do not count: fair locks are fast until each CPU has been preempted once.
+    /// So many milliseconds before that do not count.
     warm_up_ms: u32,
 }
 
 /// How much longer than it should a load may take, in milliseconds: owners may be preempted for long.
 const GRACE_MS: u64 = 30_000;
+
+/// Two CPUs may take so many times what all of them had.
+const PATIENCE: u32 = 10;
 
 /// An interrupt to the next CPU once in so many sections of a task.
 const SECTIONS_PER_INTERRUPT: u64 = 1024;
@@ -91,64 +96,27 @@ const SECTIONS_PER_INTERRUPT: u64 = 1024;
 fn run<L: ArchSpinLock<Kernel<L>> + 'static>(
     form: Form,
     rival: Rival,
-    until: Until,
+    amount: Amount,
     options: &Options,
 ) -> u64 {
+    let Amount { sections: wanted, ms, warm_up_ms } = amount;
     let cpus = options.cpus as usize;
-    let own = until.sections.div_ceil(u64::from(options.cpus));
     let load = Load::<L>::new(form, rival);
-    let [done, before] = [const { [const { AtomicU64::new(0) }; MAX_CPUS] }; 2];
-    let stop = AtomicU32::new(0);
-    let ns = AtomicU64::new(0);
-    let [warm_up, end] = [until.warm_up_ms, until.warm_up_ms + until.ms].map(|ms| u64::from(ms) * 1_000_000);
     let (events, ticks, (halts, kicks)) = (events(), ticks(), totals());
-    watchdog::set(u64::from(until.warm_up_ms + until.ms) + GRACE_MS);
-    scene::play(&load, cpus, &|number| {
-        if number != 0 {
-            interrupts::start_timer(options.hz);
+    let each = wanted.map_or(u64::MAX, |all| all.div_ceil(u64::from(options.cpus)));
+    let all = stage::play(&load, Team::All(cpus), Until { each, ms, warm_up_ms }, options.hz);
+    let crowded = all.sections.iter().sum();
+    let mut sections: u64 = crowded;
+    // A fair lock is handed on a few hundred times a second where more CPUs want it than there are. Each pair has its share.
+    for other in 1..cpus {
+        let missing = wanted.unwrap_or(0).saturating_sub(sections);
+        let each = missing.div_ceil((cpus - other) as u64).div_ceil(2);
+        if each > 0 {
+            let until = Until { each, ms: ms * PATIENCE, warm_up_ms: 0 };
+            sections += stage::play(&load, Team::Pair(other), until, options.hz).sections.iter().sum::<u64>();
         }
-        let start = Instant::now();
-        let mut from = (warm_up == 0).then_some(0);
-        let (mut count, mut violations, mut written) = (0, 0, 0);
-        loop {
-            if count >= own || stop.load(Ordering::Relaxed) != 0 {
-                break;
-            }
-            if number == 0 {
-                let now = start.elapsed_ns();
-                if from.is_none() && now >= warm_up {
-                    from = Some(now);
-                    for (before, done) in before.iter().zip(&done) {
-                        before.store(done.load(Ordering::Relaxed), Ordering::Relaxed);
-                    }
-                }
-                if now >= end {
-                    stop.store(1, Ordering::Relaxed);
-                    break;
-                }
-            }
-            let Section { right, wrote } = load.subject.task(count);
-            count += 1;
-            done[number].store(count, Ordering::Relaxed);
-            violations += u64::from(!right);
-            written += u64::from(wrote);
-            if rival != Rival::Nobody && count % SECTIONS_PER_INTERRUPT == 0 {
-                interrupts::send((number + 1) % cpus, Irq::Low);
-            }
-        }
-        if number == 0 {
-            ns.store(start.elapsed_ns() - from.unwrap_or(0), Ordering::Relaxed);
-        }
-        load.add(violations, written);
-        // The first CPU's goes on for the watchdog.
-        if number != 0 {
-            interrupts::start_timer(0);
-        }
-    });
-    watchdog::set(0);
-    let counted = || before.iter().zip(&done).take(cpus);
-    let done = || counted().map(|(from, to)| to.load(Ordering::Relaxed) - from.load(Ordering::Relaxed));
-    let (sections, interrupts) = (done().sum::<u64>(), load.interrupts.load(Ordering::Relaxed));
+    }
+    let interrupts = load.interrupts.load(Ordering::Relaxed);
     let mut violations = load.violations.load(Ordering::Relaxed);
     // What is missing, or too much, in the end.
     for number in load.subject.written() {
@@ -160,11 +128,12 @@ fn run<L: ArchSpinLock<Kernel<L>> + 'static>(
         form: text(format_args!("{}", form.name())),
         cpus: options.cpus,
         sections,
+        crowded,
         interrupts,
         violations,
-        ns: ns.load(Ordering::Relaxed),
-        least: done().min().unwrap_or(0),
-        most: done().max().unwrap_or(0),
+        ns: all.ns,
+        least: all.sections[..cpus].iter().copied().min().unwrap_or(0),
+        most: all.sections[..cpus].iter().copied().max().unwrap_or(0),
         ticks: self::ticks() - ticks,
         halts: halts_after - halts,
         kicks: kicks_after - kicks,
@@ -183,25 +152,25 @@ fn ticks() -> u64 {
     cpu::all().iter().map(|cpu| cpu.ticks.load(Ordering::Relaxed)).sum()
 }
 
-fn run_lock(lock: Lock, form: Form, rival: Rival, until: Until, options: &Options) -> u64 {
+fn run_lock(lock: Lock, form: Form, rival: Rival, amount: Amount, options: &Options) -> u64 {
     match lock {
-        Lock::Tas => run::<RawTas>(form, rival, until, options),
-        Lock::Ticket => run::<RawTicket>(form, rival, until, options),
-        Lock::Mcs => run::<RawMcs>(form, rival, until, options),
-        Lock::Queued => run::<RawQSpin>(form, rival, until, options),
-        Lock::Paravirtual => run::<RawPvQSpin>(form, rival, until, options),
-        Lock::Up => run::<Up>(form, rival, until, options),
-        Lock::Chosen => run_lock(CHOICE.get().1, form, rival, until, options),
+        Lock::Tas => run::<RawTas>(form, rival, amount, options),
+        Lock::Ticket => run::<RawTicket>(form, rival, amount, options),
+        Lock::Mcs => run::<RawMcs>(form, rival, amount, options),
+        Lock::Queued => run::<RawQSpin>(form, rival, amount, options),
+        Lock::Paravirtual => run::<RawPvQSpin>(form, rival, amount, options),
+        Lock::Up => run::<Up>(form, rival, amount, options),
+        Lock::Chosen => run_lock(CHOICE.get().1, form, rival, amount, options),
     }
 }
 
 /// Every lock in every form; how many of them have failed.
 pub(crate) fn forms(options: &Options) -> u32 {
-    let until = Until { sections: options.sections, ms: options.ms, warm_up_ms: 0 };
+    let amount = Amount { sections: Some(options.sections), ms: options.ms, warm_up_ms: 0 };
     let mut failures = 0;
     for lock in (0..options.rounds).flat_map(|_| options.locks()) {
         for form in Form::ALL {
-            failures += u32::from(run_lock(lock, form, form.rival(), until, options) != 0);
+            failures += u32::from(run_lock(lock, form, form.rival(), amount, options) != 0);
         }
     }
     failures
@@ -210,61 +179,7 @@ pub(crate) fn forms(options: &Options) -> u32 {
 /// Every lock for a fixed time; how many have failed. Handlers let it alone: where each hand-over waits for a CPU, four handlers a
 /// hundred times a second would have the lock all the time, and tasks never.
 pub(crate) fn throughput(options: &Options) -> u32 {
-    let until = Until { sections: u64::MAX, ms: options.ms, warm_up_ms: options.warm_up_ms };
-    let run = |lock| u32::from(run_lock(lock, Form::IrqSave, Rival::Nobody, until, options) != 0);
+    let amount = Amount { sections: None, ms: options.ms, warm_up_ms: options.warm_up_ms };
+    let run = |lock| u32::from(run_lock(lock, Form::IrqSave, Rival::Nobody, amount, options) != 0);
     (0..options.rounds).flat_map(|_| options.locks()).map(run).sum()
-}
-
-/// How long `Broken` waits between test and set.
-const ROOM_TURNS: u32 = 16;
-
-/// How often `Broken` is tried: on a busy machine its CPUs may not run at the same time for a while.
-const BROKEN_ATTEMPTS: u32 = 200;
-
-/// A test and a set, with room for another one in between.
-struct Broken(AtomicU32);
-
-// SAFETY: none: it does not exclude. What it guards here are atomics, so nothing comes of it but wrong numbers.
-unsafe impl ArchSpinLock<Kernel<Broken>> for Broken {
-    #[allow(clippy::declare_interior_mutable_const, reason = "a start value")]
-    const INIT: Self = Self(AtomicU32::new(0));
-    const NAME: &'static str = "broken";
-
-    fn acquire(&self, cx: &Kernel<Self>) -> Result<(), Failure> {
-        while !self.try_acquire(cx) {
-            spin_hint();
-        }
-        Ok(())
-    }
-
-    fn try_acquire(&self, _cx: &Kernel<Self>) -> bool {
-        let free = self.0.load(Ordering::Acquire) == 0;
-        if free {
-            (0..ROOM_TURNS).for_each(|_| spin_hint());
-            self.0.store(1, Ordering::Relaxed);
-        }
-        free
-    }
-
-    unsafe fn release(&self, _cx: &Kernel<Self>) -> Result<(), Corrupted> {
-        self.0.store(0, Ordering::Release);
-        Ok(())
-    }
-
-    fn is_locked(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
-    }
-
-    fn is_contended(&self) -> bool {
-        false
-    }
-}
-
-/// Control: the load must find out that a lock does not lock.
-pub(crate) fn broken(options: &Options) -> u32 {
-    let until = Until { sections: u64::MAX, ms: options.ms, warm_up_ms: 0 };
-    let mut attempts =
-        (0..BROKEN_ATTEMPTS).map(|_| run::<Broken>(Form::IrqSave, Rival::Hardirqs, until, options));
-    let violations = attempts.find(|&violations| violations > 0).unwrap_or(0);
-    check("broken", violations > 0, format_args!("{violations} violations of a lock that does not lock"))
 }
