@@ -1,8 +1,9 @@
 //! What is emitted for lock and unlock: how many locked instructions, and nothing for hooks that are not there.
 //!
-//! Builds `examples/emitted.rs` with optimisation, without any feature, and reads `objdump`.
+//! Compiles `examples/emitted.rs` with optimisation, without any feature, and reads `objdump`.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
+use std::env;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -17,17 +18,39 @@ fn output(command: &mut Command) -> String {
 fn instructions(function: &str) -> Vec<String> {
     static LISTING: OnceLock<String> = OnceLock::new();
     let listing = LISTING.get_or_init(|| {
-        // A directory of its own: the one around this test may be locked, or built with other features.
+        // A directory of its own: the one around this test may be locked. By hand, since cargo would build what tests need, too.
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("disassembly");
         output(
             Command::new(env!("CARGO"))
-                .args(["build", "--release", "--package", "crosslock-kernel", "--example", "emitted"])
+                .args([
+                    "build",
+                    "--release",
+                    "--lib",
+                    "--package",
+                    "crosslock-kernel",
+                    "--package",
+                    "crosslock-core",
+                ])
                 .arg("--target-dir")
                 .arg(&target)
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
                 .env_remove("RUSTFLAGS"),
         );
-        let program = target.join("release/examples/emitted");
+        let (built, program) = (target.join("release"), target.join("emitted"));
+        let library = |name: &str| format!("{name}={}", built.join(format!("lib{name}.rlib")).display());
+        output(
+            Command::new(env::var_os("RUSTC").unwrap_or("rustc".into()))
+                .args(["--edition", "2024", "-O", "examples/emitted.rs", "-o"])
+                .arg(&program)
+                .arg("-L")
+                .arg(built.join("deps"))
+                .args(
+                    ["crosslock_kernel", "crosslock_core"]
+                        .into_iter()
+                        .flat_map(|name| ["--extern".into(), library(name)]),
+                )
+                .current_dir(env!("CARGO_MANIFEST_DIR")),
+        );
         output(&mut Command::new(&program));
         output(Command::new("objdump").args(["-d", "--no-show-raw-insn", "--no-addresses"]).arg(&program))
     });

@@ -217,15 +217,18 @@ pub fn cargo(cache: &Cache, arch: Arch) -> Result<Command> {
     cargo_with(cache, arch, arch.name(), STATIC)
 }
 
-/// With flags for the compiler, and so in a target directory of their own.
+/// With flags for the compiler, and so in a target directory of their own. What programs are made of is in the workspace's, where cargo
+/// tells apart what was built by other compilers or with other flags; so what is the same for all, macros above all, is built once.
 fn cargo_with(cache: &Cache, arch: Arch, directory: &str, flags: &str) -> Result<Command> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = bare_cargo(workspace);
+    let target = target_directory(workspace)?;
     let setting =
         |what: &str| format!("CARGO_TARGET_{}_{what}", arch.target().to_uppercase().replace('-', "_"));
     command
         .env("CARGO_BUILD_TARGET", arch.target())
-        .env("CARGO_TARGET_DIR", target_directory(workspace)?.join("vmlab").join(directory))
+        .env("CARGO_TARGET_DIR", target.join("vmlab").join(directory))
+        .env("CARGO_BUILD_BUILD_DIR", target)
         .env(setting("RUSTFLAGS"), flags)
         .env(setting("RUSTDOCFLAGS"), flags);
     if Arch::HOST != Some(arch) {

@@ -89,7 +89,7 @@ pub(super) fn emulated_model(cpu: Cpu) -> Option<&'static str> {
 }
 
 fn append(config: &Config) -> String {
-    let mut words = vec!["quiet", "panic=-1"];
+    let mut words = vec!["panic=-1"];
     match config.cpu.arch() {
         // On a busy machine the emulated timer fails the test that this skips, and the kernel gives up.
         Arch::X86_64 => words.extend(["console=ttyS0", "no_timer_check"]),

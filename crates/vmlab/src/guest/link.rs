@@ -90,7 +90,7 @@ impl Stream {
 }
 
 /// Why a wait was in vain.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) enum InVain {
     Gone,
     TimedOut,

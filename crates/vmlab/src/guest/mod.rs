@@ -35,6 +35,9 @@ use crate::wire::{ProgramId, Request};
 /// How long QEMU's monitor may take for an answer.
 const MONITOR_LIMIT: Duration = Duration::from_secs(20);
 
+/// The same where something has failed already.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// A running virtual machine. Its QEMU is killed when this is dropped, and when this process ends, however it
 /// ends.
 ///
@@ -59,16 +62,26 @@ struct Inner {
 }
 
 impl Guest {
-    /// Boots a guest, and waits until programs can be started in it.
+    /// Boots a guest, and waits until programs can be started in it. One in a few hundred emulated machines hangs while its kernel
+    /// boots; another one is booted then, once, and the log says it.
     ///
     /// # Errors
     /// Something that [`setup`](crate::setup::run) provides is missing, QEMU refuses the configuration, or
     /// the guest is not up in time. Where QEMU was started, its logs are kept, and the error says where.
     pub fn boot(config: Config) -> Result<Self> {
-        Self::attempt(&config).map_err(|(error, logs)| match logs {
-            Some(logs) => with_logs(error, &logs),
-            None => error,
-        })
+        let attempt = || {
+            Self::attempt(&config).map_err(|(error, logs)| match logs {
+                Some(logs) => with_logs(error, &logs),
+                None => error,
+            })
+        };
+        match attempt() {
+            Err(error @ Error::TimedOut { .. }) => {
+                tracing::warn!("once more: {error}");
+                attempt()
+            }
+            done => done,
+        }
     }
 
     /// Boots several guests at once.
@@ -321,6 +334,9 @@ impl Inner {
     }
 
     fn in_vain(&self, in_vain: InVain, limit: Duration, mut waited_for: String) -> Error {
+        if in_vain == InVain::TimedOut {
+            self.log_registers();
+        }
         let (guest, evidence) = (self.name.clone(), Box::new(self.logs.evidence(Some(&self.process))));
         match in_vain {
             InVain::TimedOut => Error::TimedOut { guest, waited_for, limit, evidence },
@@ -330,6 +346,14 @@ impl Inner {
                 }
                 Error::Gone { guest, waited_for, evidence }
             }
+        }
+    }
+
+    /// What its virtual CPUs do goes to the log of the monitor, for whoever asks why nothing came. No answer is one, too.
+    fn log_registers(&self) {
+        if let Ok(mut monitor) = self.monitor.try_lock() {
+            let command = json!({ "command-line": "info registers -a" });
+            let _ = monitor.execute("human-monitor-command", command, LAST_WORDS);
         }
     }
 
