@@ -22,33 +22,23 @@ fn instructions(function: &str) -> Vec<String> {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("disassembly");
         output(
             Command::new(env!("CARGO"))
-                .args([
-                    "build",
-                    "--release",
-                    "--lib",
-                    "--package",
-                    "crosslock-kernel",
-                    "--package",
-                    "crosslock-core",
-                ])
+                .args(["build", "--release", "--lib", "-p", "crosslock-kernel", "-p", "crosslock-core"])
                 .arg("--target-dir")
                 .arg(&target)
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
+                .env("CARGO_BUILD_BUILD_DIR", &target)
                 .env_remove("RUSTFLAGS"),
         );
         let (built, program) = (target.join("release"), target.join("emitted"));
         let library = |name: &str| format!("{name}={}", built.join(format!("lib{name}.rlib")).display());
         output(
             Command::new(env::var_os("RUSTC").unwrap_or("rustc".into()))
-                .args(["--edition", "2024", "-O", "examples/emitted.rs", "-o"])
-                .arg(&program)
+                .args(["--edition", "2024", "-C", "opt-level=3", "examples/emitted.rs"])
+                .args(["--extern", &library("crosslock_kernel"), "--extern", &library("crosslock_core")])
                 .arg("-L")
                 .arg(built.join("deps"))
-                .args(
-                    ["crosslock_kernel", "crosslock_core"]
-                        .into_iter()
-                        .flat_map(|name| ["--extern".into(), library(name)]),
-                )
+                .arg("-o")
+                .arg(&program)
                 .current_dir(env!("CARGO_MANIFEST_DIR")),
         );
         output(&mut Command::new(&program));

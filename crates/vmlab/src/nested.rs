@@ -16,7 +16,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use crate::accel::Accel;
 use crate::arch::{Arch, Cpu};
@@ -32,9 +31,8 @@ use crate::toolchain::{Artifact, PREBUILT};
 const MODEL: &str = "EPYC,+svm,-npt";
 const CPUS: u32 = 2;
 
-/// It hangs now and then.
-const ATTEMPTS: usize = 4;
-const BOOT_LIMIT: Duration = Duration::from_secs(60);
+/// It hangs now and then, or ends.
+const ATTEMPTS: u32 = 4;
 
 /// Where the inner lab has what it needs.
 const CACHE: &str = "/lab/cache";
@@ -53,20 +51,12 @@ const OWN: [&str; 2] = ["vmlab-init", "vmlab-drill"];
 ///
 /// # Errors
 /// As [`Guest::boot`], after several attempts.
-pub fn boot(complete: impl Fn(Config) -> Config) -> Result<Guest> {
-    let config = || {
-        let config = Config::new(Cpu::X86_64).name("l1").accel(Accel::Tcg).cpu_model(MODEL).cpus(CPUS);
-        complete(config.modules(["kvm_amd"]).boot_limit(BOOT_LIMIT))
-    };
-    for attempt in 1..ATTEMPTS {
-        match Guest::boot(config()) {
-            Err(error @ (Error::TimedOut { .. } | Error::Gone { .. })) => {
-                eprintln!("attempt {attempt} of {ATTEMPTS} to boot the machine with KVM: {error}");
-            }
-            done => return done,
-        }
-    }
-    Guest::boot(config())
+pub fn boot(complete: impl FnOnce(Config) -> Config) -> Result<Guest> {
+    let config = Config::new(Cpu::X86_64).name("l1").accel(Accel::Tcg).cpu_model(MODEL).cpus(CPUS);
+    let config = complete(config.modules(["kvm_amd"]));
+    Guest::boot_within(&config, ATTEMPTS, |error| {
+        matches!(error, Error::TimedOut { .. } | Error::Gone { .. })
+    })
 }
 
 /// A machine with KVM in which programs of the lab can boot x86-64 guests, which run under that KVM.

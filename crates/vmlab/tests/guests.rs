@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -327,4 +327,24 @@ fn an_emulated_processor_has_a_hypervisor_of_its_own() {
     let guest = vmlab::nested::boot(|config| config.memory_mib(512)).unwrap();
     let devices = guest.run([DRILL, "list", "/dev"]).unwrap().success().unwrap().text();
     assert!(devices.lines().any(|name| name == "kvm"), "{devices}");
+}
+
+#[test]
+#[ignore = "boots a guest"]
+fn a_guest_that_does_not_boot_is_booted_once_more_and_what_its_cpus_did_is_kept() {
+    let name = format!("late-{}", std::process::id());
+    let config = Config::new(Cpu::X86_64).name(&name).boot_limit(Duration::from_millis(500));
+    let error = Guest::boot(config).unwrap_err();
+    assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+    let prefix = format!("vmlab-{name}-");
+    let is_its =
+        |path: &PathBuf| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&prefix));
+    let entries = std::fs::read_dir(std::env::temp_dir()).unwrap().map(|entry| entry.unwrap().path());
+    let kept: Vec<PathBuf> = entries.filter(is_its).collect();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    for logs in kept {
+        let said = std::fs::read_to_string(logs.join("qmp.log")).unwrap();
+        assert!(said.contains("RIP="), "{said}");
+        std::fs::remove_dir_all(logs).unwrap();
+    }
 }

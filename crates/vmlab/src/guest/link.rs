@@ -90,7 +90,7 @@ impl Stream {
 }
 
 /// Why a wait was in vain.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) enum InVain {
     Gone,
     TimedOut,

@@ -35,8 +35,11 @@ use crate::wire::{ProgramId, Request};
 /// How long QEMU's monitor may take for an answer.
 const MONITOR_LIMIT: Duration = Duration::from_secs(20);
 
-/// The same where something has failed already.
+/// The same where a guest does not boot.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How often a guest that hangs is booted.
+const ATTEMPTS: u32 = 2;
 
 /// A running virtual machine. Its QEMU is killed when this is dropped, and when this process ends, however it
 /// ends.
@@ -63,25 +66,36 @@ struct Inner {
 
 impl Guest {
     /// Boots a guest, and waits until programs can be started in it. One in a few hundred emulated machines hangs while its kernel
-    /// boots; another one is booted then, once, and the log says it.
+    /// boots; another one is booted then, once, and that is said.
     ///
     /// # Errors
     /// Something that [`setup`](crate::setup::run) provides is missing, QEMU refuses the configuration, or
     /// the guest is not up in time. Where QEMU was started, its logs are kept, and the error says where.
     pub fn boot(config: Config) -> Result<Self> {
+        Self::boot_within(&config, ATTEMPTS, |error| matches!(error, Error::TimedOut { .. }))
+    }
+
+    /// The same in so many attempts, as long as they fail in a way that makes another one worth while.
+    pub(crate) fn boot_within(
+        config: &Config,
+        attempts: u32,
+        is_worth_another: impl Fn(&Error) -> bool,
+    ) -> Result<Self> {
         let attempt = || {
-            Self::attempt(&config).map_err(|(error, logs)| match logs {
+            Self::attempt(config).map_err(|(error, logs)| match logs {
                 Some(logs) => with_logs(error, &logs),
                 None => error,
             })
         };
-        match attempt() {
-            Err(error @ Error::TimedOut { .. }) => {
-                tracing::warn!("once more: {error}");
-                attempt()
+        for number in 1..attempts {
+            match attempt() {
+                Err(error) if is_worth_another(&error) => {
+                    eprintln!("attempt {number} of {attempts} to boot guest {}: {error}", config.name);
+                }
+                done => return done,
             }
-            done => done,
         }
+        attempt()
     }
 
     /// Boots several guests at once.
@@ -163,7 +177,9 @@ impl Guest {
             monitor: Mutex::new(monitor),
             logs: Arc::clone(logs),
         };
-        inner.wait(config.boot_limit, || "boot to its end".into(), |state| state.is_up.then_some(()))?;
+        inner
+            .wait(config.boot_limit, || "boot to its end".into(), |state| state.is_up.then_some(()))
+            .inspect_err(|_| inner.log_registers())?;
         let guest = Self { inner: Arc::new(inner), accel, boot_time: start.elapsed() };
         tracing::info!("guest {} is up on {accel} after {:.1?}", config.name, guest.boot_time);
         Ok(guest)
@@ -334,9 +350,6 @@ impl Inner {
     }
 
     fn in_vain(&self, in_vain: InVain, limit: Duration, mut waited_for: String) -> Error {
-        if in_vain == InVain::TimedOut {
-            self.log_registers();
-        }
         let (guest, evidence) = (self.name.clone(), Box::new(self.logs.evidence(Some(&self.process))));
         match in_vain {
             InVain::TimedOut => Error::TimedOut { guest, waited_for, limit, evidence },
@@ -349,7 +362,7 @@ impl Inner {
         }
     }
 
-    /// What its virtual CPUs do goes to the log of the monitor, for whoever asks why nothing came. No answer is one, too.
+    /// What its virtual CPUs do goes to the log of the monitor, for whoever asks why it did not boot. No answer is one, too.
     fn log_registers(&self) {
         if let Ok(mut monitor) = self.monitor.try_lock() {
             let command = json!({ "command-line": "info registers -a" });

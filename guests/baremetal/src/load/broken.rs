@@ -6,7 +6,7 @@ use crosslock_core::primitive::{AtomicU32, Ordering, spin_hint};
 use crosslock_kernel::{ArchSpinLock, Failure};
 
 use super::form::{Form, Rival};
-use super::{Amount, run};
+use super::run;
 use crate::control::check;
 use crate::platform::Kernel;
 
@@ -57,9 +57,8 @@ unsafe impl ArchSpinLock<Kernel<Broken>> for Broken {
 
 /// Control: the load must find out that a lock does not lock.
 pub(crate) fn broken(options: &Options) -> u32 {
-    let amount = Amount { sections: None, ms: options.ms, warm_up_ms: 0 };
     let mut attempts =
-        (0..BROKEN_ATTEMPTS).map(|_| run::<Broken>(Form::IrqSave, Rival::Hardirqs, amount, options));
+        (0..BROKEN_ATTEMPTS).map(|_| run::<Broken>(Form::IrqSave, Rival::Hardirqs, None, options));
     let violations = attempts.find(|&violations| violations > 0).unwrap_or(0);
     check("broken", violations > 0, format_args!("{violations} violations of a lock that does not lock"))
 }

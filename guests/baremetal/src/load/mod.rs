@@ -72,17 +72,6 @@ impl<L: ArchSpinLock<Kernel<L>> + 'static> Scene for Load<L> {
     }
 }
 
-/// How much is done.
-#[derive(Clone, Copy, Debug)]
-struct Amount {
-    /// So many sections of tasks, of all CPUs together; without a number, as many as there is time for.
-    sections: Option<u64>,
-    /// For so many milliseconds all CPUs take the lock. What is missing then is done by two at a time.
-    ms: u32,
-    /// So many milliseconds before that do not count.
-    warm_up_ms: u32,
-}
-
 /// How much longer than it should a load may take, in milliseconds: owners may be preempted for long.
 const GRACE_MS: u64 = 30_000;
 
@@ -92,14 +81,15 @@ const PATIENCE: u32 = 10;
 /// An interrupt to the next CPU once in so many sections of a task.
 const SECTIONS_PER_INTERRUPT: u64 = 1024;
 
-/// Puts a lock under load, and reports it; how many violations there were.
+/// Puts a lock under load, and reports it; how many violations there were. All CPUs take it for as long as the options say. What is
+/// missing then of the sections that are `wanted` is done by two at a time; without a number it is as many as there is time for.
 fn run<L: ArchSpinLock<Kernel<L>> + 'static>(
     form: Form,
     rival: Rival,
-    amount: Amount,
+    wanted: Option<u64>,
     options: &Options,
 ) -> u64 {
-    let Amount { sections: wanted, ms, warm_up_ms } = amount;
+    let Options { ms, warm_up_ms, .. } = *options;
     let cpus = options.cpus as usize;
     let load = Load::<L>::new(form, rival);
     let (events, ticks, (halts, kicks)) = (events(), ticks(), totals());
@@ -152,25 +142,25 @@ fn ticks() -> u64 {
     cpu::all().iter().map(|cpu| cpu.ticks.load(Ordering::Relaxed)).sum()
 }
 
-fn run_lock(lock: Lock, form: Form, rival: Rival, amount: Amount, options: &Options) -> u64 {
+fn run_lock(lock: Lock, form: Form, rival: Rival, wanted: Option<u64>, options: &Options) -> u64 {
     match lock {
-        Lock::Tas => run::<RawTas>(form, rival, amount, options),
-        Lock::Ticket => run::<RawTicket>(form, rival, amount, options),
-        Lock::Mcs => run::<RawMcs>(form, rival, amount, options),
-        Lock::Queued => run::<RawQSpin>(form, rival, amount, options),
-        Lock::Paravirtual => run::<RawPvQSpin>(form, rival, amount, options),
-        Lock::Up => run::<Up>(form, rival, amount, options),
-        Lock::Chosen => run_lock(CHOICE.get().1, form, rival, amount, options),
+        Lock::Tas => run::<RawTas>(form, rival, wanted, options),
+        Lock::Ticket => run::<RawTicket>(form, rival, wanted, options),
+        Lock::Mcs => run::<RawMcs>(form, rival, wanted, options),
+        Lock::Queued => run::<RawQSpin>(form, rival, wanted, options),
+        Lock::Paravirtual => run::<RawPvQSpin>(form, rival, wanted, options),
+        Lock::Up => run::<Up>(form, rival, wanted, options),
+        Lock::Chosen => run_lock(CHOICE.get().1, form, rival, wanted, options),
     }
 }
 
 /// Every lock in every form; how many of them have failed.
 pub(crate) fn forms(options: &Options) -> u32 {
-    let amount = Amount { sections: Some(options.sections), ms: options.ms, warm_up_ms: 0 };
+    let wanted = Some(options.sections);
     let mut failures = 0;
     for lock in (0..options.rounds).flat_map(|_| options.locks()) {
         for form in Form::ALL {
-            failures += u32::from(run_lock(lock, form, form.rival(), amount, options) != 0);
+            failures += u32::from(run_lock(lock, form, form.rival(), wanted, options) != 0);
         }
     }
     failures
@@ -179,7 +169,6 @@ pub(crate) fn forms(options: &Options) -> u32 {
 /// Every lock for a fixed time; how many have failed. Handlers let it alone: where each hand-over waits for a CPU, four handlers a
 /// hundred times a second would have the lock all the time, and tasks never.
 pub(crate) fn throughput(options: &Options) -> u32 {
-    let amount = Amount { sections: None, ms: options.ms, warm_up_ms: options.warm_up_ms };
-    let run = |lock| u32::from(run_lock(lock, Form::IrqSave, Rival::Nobody, amount, options) != 0);
+    let run = |lock| u32::from(run_lock(lock, Form::IrqSave, Rival::Nobody, None, options) != 0);
     (0..options.rounds).flat_map(|_| options.locks()).map(run).sum()
 }
